@@ -1,0 +1,28 @@
+# Language level, warnings, sanitizers and ccache for every target of the project.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)  # the static library goes into Python modules and shared libraries
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+find_program(TRIAGE_CCACHE ccache)
+mark_as_advanced(TRIAGE_CCACHE)
+if(TRIAGE_CCACHE)
+  foreach(language CXX CUDA)
+    if(NOT DEFINED CMAKE_${language}_COMPILER_LAUNCHER)
+      set(CMAKE_${language}_COMPILER_LAUNCHER ${TRIAGE_CCACHE})
+    endif()
+  endforeach()
+endif()
+
+# Carries the flags that all of our own code gets; linked privately, so that none of them reaches a user of the library.
+add_library(triage_flags INTERFACE)
+target_compile_options(triage_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>)
+if(TRIAGE_SANITIZE)
+  target_compile_options(triage_flags INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${TRIAGE_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer>)
+  target_link_options(triage_flags INTERFACE -fsanitize=${TRIAGE_SANITIZE})
+endif()
+if(TRIAGE_PORTABLE_BINARIES)
+  target_link_options(triage_flags INTERFACE -static-libstdc++ -static-libgcc)
+endif()

@@ -1,0 +1,1 @@
+# Install tree: headers, the static library, CMake package files and the program.
