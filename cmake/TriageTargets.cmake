@@ -10,13 +10,9 @@ function(triage_add_objects target)
   target_compile_definitions(${target} PRIVATE
     TRIAGE_VERSION="${PROJECT_VERSION}" TRIAGE_HAS_CUDA=${TRIAGE_HAS_CUDA}
     TRIAGE_HAS_SM80=${TRIAGE_HAS_SM80} TRIAGE_HAS_SM90=${TRIAGE_HAS_SM90})
-  target_link_libraries(${target} PRIVATE triage_flags ${TRIAGE_DLPACK})
+  target_link_libraries(${target} PRIVATE triage_flags triage_openmp ${TRIAGE_DLPACK})
   if(TRIAGE_HAS_CUDA)
     target_include_directories(${target} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-  endif()
-  if(OpenMP_CXX_FOUND)
-    # Compile options only: what links the library gets libgomp through `triage`.
-    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${OpenMP_CXX_FLAGS}>")
   endif()
   target_sources(triage PRIVATE $<TARGET_OBJECTS:${target}>)
 endfunction()
