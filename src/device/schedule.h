@@ -1,5 +1,5 @@
-// The tile schedule of a block-sparse operand: what the CPU or the GPU builds once per pattern, and what the kernels'
-// producers and consumers read. Plain structs, shared by host and device code; needs no CUDA header.
+// A pattern's arrays and the tile schedule of a block-sparse operand: what the CPU or the GPU builds once per pattern, and
+// what the kernels' producers and consumers read. Plain structs, shared by host and device code; needs no CUDA header.
 //
 // Idea: every nonzero block of a row needs the same panel of the dense operand as its neighbours in the rows above and
 // below. So `rows_per_group` block rows form a group that one CTA computes, and the dense panel of a block column is
@@ -11,6 +11,16 @@
 #include <cstdint>
 
 namespace triage {
+
+/// The pattern's arrays in the memory of the device of the call.
+struct PatternView {
+  std::int64_t rows = 0, cols = 0, nnz_blocks = 0;
+  int block = 0;
+  std::int32_t block_rows = 0, block_cols = 0;
+  const std::int32_t* crow = nullptr;  ///< [block_rows + 1]
+  const std::int32_t* col = nullptr;   ///< [nnz_blocks]
+  const std::int32_t* row = nullptr;   ///< [nnz_blocks]: block row of each block (sddmm)
+};
 
 inline constexpr int kMaxRowsPerGroup = 24;
 inline constexpr int kMaxColumnsPerStage = 16;
@@ -30,9 +40,9 @@ struct ScheduleSpec {
 /// Blocks of a stage are ordered by row (hence by part), then by column; `block_order[first_block ..]` lists their
 /// positions in `values`. Row r's blocks lie in the columns whose bits are set in row_mask[r], lowest first.
 struct alignas(128) StageRecord {
-  std::uint8_t column_count;                          // word 0, bits 0-7: union columns in this stage (0: an empty group's stage)
+  std::uint8_t column_count;                          // word 0, bits 0-7: union columns in this stage, at least 1
   std::uint8_t block_count;                           // word 0, bits 8-15
-  std::uint16_t reserved;
+  std::uint16_t reserved;                             // 0
   std::int32_t first_block;                           // word 1: into block_order
   std::uint8_t part_offset[kMaxParts];                // words 2-3: first block of each part, relative to first_block
   std::uint16_t row_mask[kMaxRowsPerGroup];           // words 4-15: bit c set: this row has a block in column c of the stage
@@ -42,7 +52,8 @@ static_assert(sizeof(StageRecord) == 128, "a warp reads a record as 32 words");
 
 /// One item of work: a range of a group's stages. Items are sorted by falling stage count (longest first). A group that is
 /// far longer than the rest is split into several items; each then writes fp32 partial sums to slot `split_slot` of the
-/// workspace, and a second kernel adds them in slot order (deterministic).
+/// workspace, and a second kernel adds them in slot order (deterministic). A group's stages are contiguous; between the
+/// stages of two groups there may be unused records, so read only what an item names.
 struct WorkItem {
   std::int32_t group;
   std::int32_t stage_begin;  ///< absolute index into stages
@@ -67,9 +78,9 @@ struct ScheduleView {
   const WorkItem* items = nullptr;       ///< capacity item_capacity
   const std::int32_t* item_count = nullptr;   ///< device scalar: number of items (group_count + extra splits)
   std::int32_t item_capacity = 0;        ///< upper bound of *item_count known on the host
-  const SplitGroup* splits = nullptr;
-  const std::int32_t* split_count = nullptr;  ///< device scalar
-  std::int32_t split_slots = 0;          ///< slots in use, known on the host (0: nothing was split)
+  const SplitGroup* splits = nullptr;    ///< ascending by group
+  const std::int32_t* split_count = nullptr;  ///< device scalar; at most split_slots / 2
+  std::int32_t split_slots = 0;          ///< upper bound of the slots in use, known on the host (0: nothing is split)
 };
 
 }  // namespace triage

@@ -41,16 +41,6 @@ struct SparseGemmProblem {
   bool aligned16 = true;
 };
 
-/// The pattern's arrays in the memory of the device of the call.
-struct PatternView {
-  std::int64_t rows = 0, cols = 0, nnz_blocks = 0;
-  int block = 0;
-  std::int32_t block_rows = 0, block_cols = 0;
-  const std::int32_t* crow = nullptr;  ///< [block_rows + 1]
-  const std::int32_t* col = nullptr;   ///< [nnz_blocks]
-  const std::int32_t* row = nullptr;   ///< [nnz_blocks]: block row of each block (sddmm)
-};
-
 /// A validated call. Which fields are used depends on the operation:
 ///   spmm:   out[rows, dense] = alpha * S * in0[cols, dense] + beta * out
 ///   linear: out[dense, rows] = act(in0[dense, cols] * S^T + bias[rows])
