@@ -1,0 +1,158 @@
+// Receipts on disk: <folder>/<device>/<kernel>.json, read with a sentence for each broken file, written atomically.
+#include <fcntl.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <stdexcept>
+
+#include "verdict/receipt.h"
+
+namespace triage::verdict {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The temporary file of the write under way. A signal handler reads it, hence a plain array.
+char unfinished_file[4096] = "";
+
+Receipt read_receipt(const fs::path& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  if (!file) throw std::runtime_error("it cannot be read");
+  const Json json = Json::parse(text.str(), nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) throw std::runtime_error("it is not JSON");
+  return receipt_from_json(json);
+}
+
+std::vector<fs::path> sorted_entries(const fs::path& folder) {
+  std::vector<fs::path> entries;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) entries.push_back(entry.path());
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
+
+bool same_case(const ReceiptCase& a, const ReceiptCase& b) {
+  const ReceiptShape &x = a.shape, &y = b.shape;
+  return a.op == b.op && a.dtype == b.dtype && a.shared_memory_kb == b.shared_memory_kb && x.m == y.m && x.n == y.n &&
+         x.k == y.k && x.block == y.block && x.density == y.density && x.pattern == y.pattern && x.layout == y.layout &&
+         x.epilogue == y.epilogue;
+}
+
+/// A run with filters must not replace a fuller record of the same kernel.
+void refuse_to_lose_cases(const fs::path& path, const Receipt& fresh) {
+  if (!fs::exists(path)) return;
+  Receipt old;
+  try {
+    old = read_receipt(path);
+  } catch (const std::exception&) {
+    return;  // broken: nothing to keep
+  }
+  for (const ReceiptCase& kept : old.cases) {
+    const bool again = std::any_of(fresh.cases.begin(), fresh.cases.end(),
+                                   [&](const ReceiptCase& result) { return same_case(kept, result); });
+    // A case that the table no longer has is no loss if the source is no longer the one it speaks of.
+    const bool current = !fresh.cases.empty() && kept.source_sha256 == fresh.cases.front().source_sha256;
+    if (!again && current) {
+      throw std::runtime_error(fmt::format(
+          "{} holds the case {} ({} block {}), which this run did not measure. Run without filters on shapes, or give "
+          "--receipt another folder",
+          path.string(), kept.shape.name, kept.dtype, kept.shape.block));
+    }
+  }
+}
+
+}  // namespace
+
+std::string device_folder(const std::string& device_name) {
+  std::string folder;
+  for (unsigned char c : device_name) folder += std::isalnum(c) ? static_cast<char>(std::tolower(c)) : '-';
+  return folder;
+}
+
+std::string today() { return fmt::format("{:%Y-%m-%d}", fmt::gmtime(std::time(nullptr))); }
+
+ReceiptFolder read_receipts(const std::string& folder) {
+  ReceiptFolder result;
+  for (const fs::path& device : sorted_entries(folder)) {
+    if (!fs::is_directory(device)) continue;
+    for (const fs::path& path : sorted_entries(device)) {
+      if (path.extension() != ".json") continue;
+      try {
+        result.files.push_back({path.string(), read_receipt(path)});
+      } catch (const std::exception& error) {
+        result.problems.push_back(fmt::format("{}: {}.", path.string(), error.what()));
+      }
+    }
+  }
+  return result;
+}
+
+std::vector<std::string> write_receipts(const Receipt& run, const std::string& folder) {
+  std::map<std::string, Receipt> by_kernel;
+  for (const ReceiptCase& result : run.cases) by_kernel[result.kernel].cases.push_back(result);
+  for (const ReceiptGrid& grid : run.grids) by_kernel[grid.kernel].grids.push_back(grid);
+  for (const ReceiptCrossover& crossover : run.crossovers) by_kernel[crossover.kernel].crossovers.push_back(crossover);
+
+  const fs::path device = fs::path(folder) / device_folder(run.device.name);
+  const auto path_of = [&](const std::string& kernel) { return device / (kernel + ".json"); };
+  for (const auto& [kernel, part] : by_kernel) refuse_to_lose_cases(path_of(kernel), part);
+  std::vector<std::string> paths;
+  for (auto& [kernel, part] : by_kernel) {
+    part.device = run.device;
+    part.date = run.date;
+    write_file_atomically(path_of(kernel).string(), to_json(part).dump(2) + "\n");
+    paths.push_back(path_of(kernel).string());
+  }
+  return paths;
+}
+
+void write_file_atomically(const std::string& path, const std::string& text) {
+  const fs::path target(path);
+  std::error_code error;
+  if (target.has_parent_path()) fs::create_directories(target.parent_path(), error);
+  if (error) {
+    throw std::runtime_error(
+        fmt::format("{} cannot be made: {}", target.parent_path().string(), error.message()));
+  }
+  const std::string temporary = fmt::format("{}.unfinished-{}", path, ::getpid());
+  if (temporary.size() >= sizeof unfinished_file) throw std::runtime_error(path + ": the path is too long");
+  std::memcpy(unfinished_file, temporary.c_str(), temporary.size() + 1);
+
+  const auto give_up = [&](const char* what) {
+    const std::string reason = std::strerror(errno);
+    remove_unfinished_file();
+    throw std::runtime_error(fmt::format("{} cannot be {}: {}", path, what, reason));
+  };
+  std::FILE* file = std::fopen(temporary.c_str(), "wb");
+  if (!file) give_up("written");
+  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size() && std::fflush(file) == 0 &&
+                       ::fsync(::fileno(file)) == 0;
+  const int write_error = errno;
+  if (std::fclose(file) != 0 || !written) {
+    if (!written) errno = write_error;
+    give_up("written");
+  }
+  if (std::rename(temporary.c_str(), path.c_str()) != 0) give_up("put in place");
+  unfinished_file[0] = '\0';
+}
+
+void remove_unfinished_file() noexcept {
+  if (unfinished_file[0] != '\0') ::unlink(unfinished_file);
+  unfinished_file[0] = '\0';
+}
+
+}  // namespace triage::verdict
