@@ -17,7 +17,9 @@ endif()
 
 # Carries the flags that all of our own code gets; linked privately, so that none of them reaches a user of the library.
 add_library(triage_flags INTERFACE)
-target_compile_options(triage_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>)
+target_compile_options(triage_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>
+  # g++ 12 and 13 warn about `"text" + std::string` where nothing is wrong (GCC bug 105651).
+  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-restrict>)
 if(TRIAGE_SANITIZE)
   target_compile_options(triage_flags INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${TRIAGE_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer>)
