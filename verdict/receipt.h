@@ -118,12 +118,14 @@ Json to_json(const ReceiptCase& result);
 Json to_json(const ReceiptGrid& grid);
 Json to_json(const ReceiptCrossover& crossover);
 Json to_json(const ReceiptDevice& device);
+Json to_json(const ReceiptShape& shape);
 Json to_json(const Receipt& receipt);
 
 /// @throws std::runtime_error with a sentence that names the field that is missing or malformed.
 ReceiptCase case_from_json(const Json& json);
 ReceiptGrid grid_from_json(const Json& json);
 ReceiptCrossover crossover_from_json(const Json& json);
+ReceiptShape shape_from_json(const Json& json);
 ReceiptDevice device_from_json(const Json& json);
 Receipt receipt_from_json(const Json& json);
 

@@ -99,16 +99,6 @@ ReceiptShape read_shape(const Fields& fields) {
   return shape;
 }
 
-Json write_shape(const ReceiptShape& shape) {
-  Json json{{"m", shape.m},           {"n", shape.n},
-            {"k", shape.k},           {"block", shape.block},
-            {"density", shape.density}, {"pattern", shape.pattern},
-            {"layout", shape.layout}, {"nnz_blocks", shape.nnz_blocks}};
-  if (!shape.name.empty()) json["name"] = shape.name;
-  if (!shape.epilogue.empty()) json["epilogue"] = shape.epilogue;
-  return json;
-}
-
 ReceiptCase read_case(const Fields& fields) {
   ReceiptCase result;
   result.op = fields.text("op");
@@ -222,13 +212,23 @@ const char* outcome_name(Outcome outcome) {
   return "unknown";
 }
 
+Json to_json(const ReceiptShape& shape) {
+  Json json{{"m", shape.m},           {"n", shape.n},
+            {"k", shape.k},           {"block", shape.block},
+            {"density", shape.density}, {"pattern", shape.pattern},
+            {"layout", shape.layout}, {"nnz_blocks", shape.nnz_blocks}};
+  if (!shape.name.empty()) json["name"] = shape.name;
+  if (!shape.epilogue.empty()) json["epilogue"] = shape.epilogue;
+  return json;
+}
+
 Json to_json(const ReceiptCase& result) {
   Json json{{"op", result.op},
             {"kernel", result.kernel},
             {"family", result.family},
             {"source_sha256", result.source_sha256},
             {"dtype", result.dtype},
-            {"shape", write_shape(result.shape)}};
+            {"shape", to_json(result.shape)}};
   if (result.outcome != Outcome::ok) json["outcome"] = outcome_name(result.outcome);
   set_if(json, "failure", result.failure);
   Json correct{{"ok", result.correct.ok}};
@@ -317,6 +317,7 @@ Json to_json(const Receipt& receipt) {
 ReceiptCase case_from_json(const Json& json) { return read_case(Fields(json, "")); }
 ReceiptGrid grid_from_json(const Json& json) { return read_grid(Fields(json, "")); }
 ReceiptCrossover crossover_from_json(const Json& json) { return read_crossover(Fields(json, "")); }
+ReceiptShape shape_from_json(const Json& json) { return read_shape(Fields(json, "")); }
 ReceiptDevice device_from_json(const Json& json) { return read_device(Fields(json, "")); }
 
 Receipt receipt_from_json(const Json& json) {

@@ -1,0 +1,43 @@
+// What the parent asks of a worker process, one JSON object a line, and what it answers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "verdict/json.h"
+#include "verdict/receipt.h"
+
+namespace triage::verdict {
+
+/// The hidden subcommand that makes this program a worker.
+inline constexpr const char* kWorkerCommand = "internal-worker";
+
+enum class JobKind {
+  device,     ///< describe the machine and measure its roofs -> ReceiptDevice
+  grid,       ///< many small problems of one kernel -> ReceiptGrid
+  timing,     ///< one problem, checked, timed beside the peers -> ReceiptCase
+  crossover,  ///< one kernel at rising density beside the dense product -> ReceiptCrossover
+};
+
+struct Job {
+  JobKind kind = JobKind::device;
+  bool cuda = false;      ///< on CUDA device `ordinal`, else on the CPU
+  int ordinal = 0;
+  std::string op, kernel, family, source_sha256, dtype;
+  ReceiptShape shape;     ///< timing: the problem; crossover: m = n = k and block
+  std::uint64_t seed = 1;
+  bool quick = false;     ///< shorter measurements
+  bool peers = true;
+  ReceiptDevice device;   ///< the roofs, as the device job found them
+  int shared_memory_kb = 0;
+};
+
+Json to_json(const Job& job);
+/// @throws std::runtime_error
+Job job_from_json(const Json& json);
+
+/// Reads jobs from standard input until it ends and answers each on standard output. Never returns an exception:
+/// {"error": sentence, "sticky": bool} stands for a failed job; after a sticky error (CUDA) the process ends.
+int run_worker();
+
+}  // namespace triage::verdict
