@@ -20,6 +20,15 @@ add_library(triage_flags INTERFACE)
 target_compile_options(triage_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>
   # g++ 12 and 13 warn about `"text" + std::string` where nothing is wrong (GCC bug 105651).
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-restrict>)
+if(TRIAGE_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "TRIAGE_FUZZ=ON needs clang (libFuzzer); the C++ compiler is ${CMAKE_CXX_COMPILER_ID}")
+  endif()
+  target_compile_options(triage_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
+  if(NOT TRIAGE_SANITIZE)
+    set(TRIAGE_SANITIZE address,undefined)
+  endif()
+endif()
 if(TRIAGE_SANITIZE)
   target_compile_options(triage_flags INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${TRIAGE_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer>)

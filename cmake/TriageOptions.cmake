@@ -14,6 +14,8 @@ option(TRIAGE_OPENMP "Use OpenMP in the CPU backend where the compiler has it" O
 option(TRIAGE_PORTABLE_BINARIES "Link all but glibc statically, for machines where nothing can be installed" OFF)
 set(TRIAGE_SANITIZE "" CACHE STRING "Sanitizers for C++ code, as -fsanitize= takes them, e.g. address,undefined")
 
+option(TRIAGE_FUZZ "Build the libFuzzer targets of tests/fuzz (needs clang)" OFF)
+
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
 endif()
