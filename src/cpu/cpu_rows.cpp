@@ -1,7 +1,74 @@
+// The CPU family's registry rows: what they take, and which instruction set serves them.
+#include <cstdlib>
+#include <string_view>
+
 #include "cpu/cpu_kernels.h"
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+
+#ifndef TRIAGE_HAS_X86_ISAS
+#define TRIAGE_HAS_X86_ISAS 0
+#endif
 
 namespace triage {
 
-std::span<const SparseGemmKernel> cpu_sparse_gemm_kernels() { return {}; }
+const cpu::KernelSet& cpu::best_kernels() {
+  static const KernelSet chosen = [] {
+#if TRIAGE_HAS_X86_ISAS
+    // TRIAGE_CPU_ISA=baseline|avx2 leaves wider instruction sets unused, so that the narrower code can be tested anywhere.
+    const char* variable = std::getenv("TRIAGE_CPU_ISA");
+    const std::string_view widest = variable != nullptr ? variable : "";
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (has_avx2 && has_avx512 && widest != "avx2" && widest != "baseline")
+      return KernelSet{"avx512", &avx512::spmm, &avx512::sddmm, avx512::compute_oracle_tile};
+    if (has_avx2 && widest != "baseline")
+      return KernelSet{"avx2", &avx2::spmm, &avx2::sddmm, avx2::compute_oracle_tile};
+#endif
+    return KernelSet{"baseline", &baseline::spmm, &baseline::sddmm, baseline::compute_oracle_tile};
+  }();
+  return chosen;
+}
+
+namespace {
+
+const cpu::CpuKernel& kernel_for(Operation operation) {
+  const cpu::KernelSet& kernels = cpu::best_kernels();
+  return operation == Operation::sddmm ? *kernels.sddmm : *kernels.spmm;
+}
+
+template <Operation kOperation>
+Support can_run(const SparseGemmProblem& problem, const Device& device) {
+  if (!device.is_cpu()) return {false, "the tensors are not in host memory"};
+  if (problem.operation != kOperation) return {false, "it serves another operation"};
+  if (problem.block != 16 && problem.block != 32 && problem.block != 64 && problem.block != 128)
+    return {false, "the block size is " + std::to_string(problem.block) + ", not 16, 32, 64 or 128"};
+  return {};
+}
+
+std::optional<ScheduleSpec> no_schedule(const Device&) { return std::nullopt; }
+
+std::size_t workspace_bytes(const SparseGemmProblem& problem, const Device&, const ScheduleView&) {
+  return kernel_for(problem.operation).workspace_bytes(problem, cpu::available_threads());
+}
+
+void launch(const SparseGemmCall& call) { kernel_for(call.problem.operation).run(call, cpu::available_threads()); }
+
+constexpr char kDtypes[] = "float16 bfloat16 float32 float64";
+
+// Packed values are canonical ones here: prepack is nullptr.
+constexpr SparseGemmKernel kKernels[] = {
+    {"cpu_spmm", Operation::spmm, Family::cpu, 0, kDtypes, "src/cpu/spmm_kernel.cpp", can_run<Operation::spmm>,
+     no_schedule, workspace_bytes, launch, nullptr},
+    {"cpu_linear", Operation::linear, Family::cpu, 0, kDtypes, "src/cpu/spmm_kernel.cpp", can_run<Operation::linear>,
+     no_schedule, workspace_bytes, launch, nullptr},
+    {"cpu_sddmm", Operation::sddmm, Family::cpu, 0, kDtypes, "src/cpu/sddmm_kernel.cpp", can_run<Operation::sddmm>,
+     no_schedule, workspace_bytes, launch, nullptr},
+};
+
+}  // namespace
+
+std::span<const SparseGemmKernel> cpu_sparse_gemm_kernels() { return kKernels; }
 
 }  // namespace triage
