@@ -35,8 +35,6 @@ std::string printable(std::string_view text) {
   return out;
 }
 
-std::size_t display_width(std::string_view text) { return code_points(text).size(); }
-
 std::string elide_middle(std::string_view text, std::size_t width) {
   const auto starts = code_points(text);
   if (width < 5) width = 5;

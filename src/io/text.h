@@ -15,9 +15,6 @@ std::string quote(std::string_view name, std::size_t limit = 160);
 /// sequence is not cut.
 std::string elide_middle(std::string_view text, std::size_t width);
 
-/// Number of code points: what `text` takes on a terminal, near enough for tensor names.
-std::size_t display_width(std::string_view text);
-
 /// `text` with control characters as \xNN.
 std::string printable(std::string_view text);
 
