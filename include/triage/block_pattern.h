@@ -23,7 +23,8 @@ struct PatternData;
 /// Sizes that are no multiple of the block are allowed: the last block row or column is then ragged, its `values`
 /// still hold whole blocks, and whatever stands in their padding is ignored.
 ///
-/// Copies are cheap and share the same immutable data (`update` excepted: it changes all copies).
+/// Copies are cheap and share the same immutable data (`update` excepted: it changes all copies). Different threads may use
+/// one pattern at the same time, `update` excepted. Destroying the last copy of a CUDA pattern waits for the device.
 class BlockPattern {
  public:
   BlockPattern();  ///< An empty 0 x 0 pattern.
@@ -64,17 +65,20 @@ class BlockPattern {
   DLTensor crow_indices() const;
   DLTensor col_indices() const;
 
-  /// The pattern of the transposed matrix, built with this one.
-  const BlockPattern& transposed() const;
+  /// The pattern of the transposed matrix, built with this one; shares its data, and its own twin is this one.
+  BlockPattern transposed() const;
   /// int32 [nnz_blocks]: entry i is the position in *this* pattern's `values` of block i of the transposed twin.
   DLTensor transposed_positions() const;
 
-  /// The same pattern on another device (host: {kDLCPU, 0}).
+  /// The same pattern on another device (host: {kDLCPU, 0}). `stream` belongs to the pattern's CUDA device, or to the new
+  /// one for a host pattern.
   BlockPattern to(DLDevice device, Stream stream = nullptr) const;
 
   /// Replaces the indices by others of the same shape and the same nnz_blocks, and rebuilds the twin and the
-  /// schedules. Asynchronous on `stream`, allocates nothing, can be captured in a CUDA graph. The indices are not
-  /// validated: the caller vouches for them.
+  /// schedules. On CUDA it is asynchronous on `stream`, allocates nothing and can be captured in a CUDA graph; the indices
+  /// are not validated there: the caller vouches for them. On the host they are validated as by `from_bsr`. Long rows are
+  /// split no further than room was made for when the pattern was created: start from a pattern that is typical.
+  /// Values packed before (`prepack`) are packed for the old indices.
   void update(const DLTensor& crow_indices, const DLTensor& col_indices, Stream stream = nullptr);
 
   /// For the library's own use.

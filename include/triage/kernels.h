@@ -25,7 +25,8 @@ struct KernelReport {
 /// Every registry row, judged for `device` ({kDLCPU, 0} or {kDLCUDA, ordinal}).
 std::vector<KernelReport> kernel_reports(DLDevice device);
 
-/// Name of the kernel that served the calling thread's last successful operation; empty before the first.
+/// Name of the kernel that served the calling thread's last successful operation (spmm, linear, sddmm, prepack); empty before
+/// the first, and after one of size zero, which needs none.
 std::string last_kernel();
 
 /// Number of CUDA devices that can be used; 0 without a driver (never throws).

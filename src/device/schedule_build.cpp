@@ -95,9 +95,11 @@ void split_long_groups(const SchedulePlan& plan, const std::vector<WorkItem>& it
                        const ScheduleArrays& out) {
   ScheduleCounts& counts = *out.counts;
   const std::int64_t limit = split_limit(counts.total_stages, plan.group_count, plan.multiprocessors);
+  std::int64_t wanted_slots = 0;
   for (const WorkItem& item : items) {
     const std::int64_t pieces = (item.stage_count + limit - 1) / limit;
-    if (pieces < 2 || counts.split_slots + pieces > max_split_slots) {
+    if (pieces >= 2) wanted_slots += pieces;
+    if (pieces < 2 || wanted_slots > max_split_slots) {
       out.split_items[counts.split_item_count++] = item;
       continue;
     }

@@ -84,7 +84,7 @@ struct ScheduleArrays {
 /// The view that a kernel gets. @param split_slots 0 for whole groups, else the slots that the caller's workspace holds.
 ScheduleView view_schedule(const SchedulePlan& plan, const ScheduleArrays& arrays, std::int32_t split_slots);
 
-/// Builds in host memory. Groups are split in order until `max_split_slots` are used up; the rest stay whole.
+/// Builds in host memory. Long groups are split in order for as long as `max_split_slots` suffice; the rest stay whole.
 void build_schedule(const SchedulePlan& plan, const std::int32_t* crow, const std::int32_t* col,
                     std::int32_t max_split_slots, const ScheduleArrays& arrays);
 

@@ -15,6 +15,7 @@ struct Device {
   int multiprocessors = 0;
   std::size_t shared_memory_per_block = 0;  ///< opt-in limit, bytes
   std::size_t l2_bytes = 0;
+  bool has_code = true;  ///< this build holds GPU code that loads on the device
   bool is_cpu() const { return dl.device_type == kDLCPU; }
 };
 

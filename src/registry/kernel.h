@@ -74,7 +74,8 @@ struct SparseGemmKernel {
   std::size_t (*workspace_bytes)(const SparseGemmProblem&, const Device&, const ScheduleView& schedule);
   /// Enqueues the work. Throws Error(cuda) if a launch is refused.
   void (*launch)(const SparseGemmCall&);
-  /// Reorders canonical values for ValuesLayout::packed; nullptr if the kernel reads only canonical values.
+  /// Reorders canonical values (call.values) for ValuesLayout::packed; nullptr if the kernel reads only canonical values.
+  /// Only problem, pattern, schedule, values, stream and device of the call are set; problem.dense is unknown.
   void (*prepack)(const SparseGemmCall& call, void* packed);
 };
 
