@@ -2,7 +2,8 @@
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/triage)
 
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/triage DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN *.h)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/triage DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+        FILES_MATCHING PATTERN *.h)
 set(installed_libraries triage triage_openmp)
 if(TARGET triage_io)
   list(APPEND installed_libraries triage_io)

@@ -129,7 +129,8 @@ void check_file(const fs::path& root, const std::string& path, std::vector<std::
     if (library && fs::exists(root / "src" / name) && fs::exists(root / "include" / name))
       violations.push_back(path + ": " + name + " stands under src and under include");
     if (library && !quoted) violations.push_back(path + ": <" + name + "> is the project's and takes quotes");
-    if (kMayInclude.count(layer) && !may_include(path, target)) violations.push_back(path + " must not include " + target);
+    if (kMayInclude.count(layer) && !may_include(path, target))
+      violations.push_back(path + " must not include " + target);
     const std::string family = family_of(path), other = family_of(target);
     if (!family.empty() && !other.empty() && family != other)
       violations.push_back(path + " must not include another architecture's " + target);
@@ -199,7 +200,8 @@ const Planted kPlanted[] = {
     {"src/ptx/mma.h", "#include \"device/memory.h\"", "src/ptx/mma.h must not include src/device/memory.h"},
     {"src/device/memory.h", "#include \"sparse_gemm/sm80_spmm.h\"",
      "src/device/memory.h must not include src/sparse_gemm/sm80_spmm.h"},
-    {"src/device/memory.h", "#include \"registry/kernel.h\"", "src/device/memory.h must not include src/registry/kernel.h"},
+    {"src/device/memory.h", "#include \"registry/kernel.h\"",
+     src/device/memory.h must not include src/registry/kernel.h"},
     {"src/sparse_gemm/sm90_spmm.h", "#include \"attention/sm90_forward.h\"",
      "src/sparse_gemm/sm90_spmm.h must not include src/attention/sm90_forward.h"},
     {"src/attention/sm90_forward.h", "#include \"sparse_gemm/sm90_spmm.h\"",
@@ -209,15 +211,19 @@ const Planted kPlanted[] = {
     {"src/sparse_gemm/sm80_spmm.h", "#include \"registry/registry.h\"",
      "src/sparse_gemm/sm80_spmm.h must not include src/registry/registry.h"},
     {"src/registry/registry.h", "#include \"api/spmm.h\"", "src/registry/registry.h must not include src/api/spmm.h"},
-    {"src/api/spmm.h", "#include \"verdict/report.h\"", "src/api/spmm.h: verdict/report.h must be named from src or include"},
+    {"src/api/spmm.h", "#include \"verdict/report.h\"",
+     src/api/spmm.h: verdict/report.h must be named from src or include"},
     {"src/cpu/oracle.h", "#include \"device/memory.h\"", "src/cpu/oracle.h must not include src/device/memory.h"},
     {"include/triage/types.h", "#include \"device/schedule.h\"",
      "include/triage/types.h must not include src/device/schedule.h"},
-    {"include/triage/types.h", "#include <cuda_runtime.h>", "include/triage/types.h: a public header includes cuda_runtime.h"},
-    {"src/api/spmm.h", "#include <triage/types.h>", "src/api/spmm.h: <triage/types.h> is the project's and takes quotes"},
+    {"include/triage/types.h", "#include <cuda_runtime.h>",
+     include/triage/types.h: a public header includes cuda_runtime.h"},
+    {"src/api/spmm.h", "#include <triage/types.h>",
+     src/api/spmm.h: <triage/types.h> is the project's and takes quotes"},
     {"src/api/spmm.h", "#include \"spmm.h\"", "src/api/spmm.h: spmm.h must be named from src or include"},
     {"src/api/spmm.h", "#include \"gone.h\"", "src/api/spmm.h: gone.h is neither under src nor under include"},
-    {"src/sparse_gemm/sm90_spmm.h", "void f() { asm(\"nop\"); }", "src/sparse_gemm/sm90_spmm.h: asm outside of src/ptx"},
+    {"src/sparse_gemm/sm90_spmm.h", "void f() { asm(\"nop\"); }",
+     src/sparse_gemm/sm90_spmm.h: asm outside of src/ptx"},
     {"src/device/memory.h", "/* x */ __asm__ volatile (\"nop\");", "src/device/memory.h: asm outside of src/ptx"},
     {"verdict/report.h", "inline void f() { asm volatile(\"\"); }", "verdict/report.h: asm outside of src/ptx"},
     {"src/misc/new.h", "", "src/misc/new.h: no rule for the layer misc"},

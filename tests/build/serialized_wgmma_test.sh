@@ -29,7 +29,7 @@ expect() {  # DESCRIPTION STATUS OBJECT_EXISTS MESSAGE COMPILER_STATUS
 }
 
 for number in 7510 7511 7512 7513 7514 7515 7520; do
-  expect "C$number" 1 no "ptxas info    : (C$number) Potential Performance Loss: wgmma.mma_async instructions are serialized" 0
+  expect "C$number" 1 no "ptxas info    : (C$number) Potential Performance Loss: wgmma instructions are serialized" 0
 done
 expect "no message" 0 yes "" 0
 expect "another message" 0 yes "ptxas info    : (C7517) warpgroup.wait is injected" 0

@@ -67,8 +67,8 @@ new_bin() {
   bin=$work/bin-$RANDOM
   mkdir "$bin"
   local tool
-  for tool in bash sh env cat cp mv rm mkdir touch find sort head tail grep awk sed readlink dirname id nproc flock uname \
-    basename printf sleep ln chmod date ls; do
+  for tool in bash sh env cat cp mv rm mkdir touch find sort head tail grep awk sed readlink dirname id nproc flock \
+    uname basename printf sleep ln chmod date ls; do
     if command -v "$tool" >/dev/null; then ln -s "$(type -P "$tool")" "$bin/$tool"; fi
   done
 }
