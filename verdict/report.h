@@ -1,0 +1,58 @@
+// One run of the verdict, and what is said about it: as text, Markdown, JSON and HTML.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "verdict/matrix.h"
+#include "verdict/receipt.h"
+
+namespace triage::verdict {
+
+struct Run {
+  std::vector<Receipt> receipts;  ///< one a machine: the GPU first, then the CPU
+  SupportMatrix matrix;           ///< with this run's results in it
+  std::vector<std::string> remarks;  ///< sentences on the run as a whole
+  bool quick = false;
+};
+
+/// "nothing to beat" is std::nullopt.
+const ReceiptPeer* fastest_peer(const ReceiptCase& result);
+const ReceiptPeer* dense_peer(const ReceiptCase& result);
+
+/// How many times faster than the peer; 0 if ours was not timed.
+double speed_up(const ReceiptCase& result, const ReceiptPeer& peer);
+
+/// "ok", "WRONG", "CRASHED", "HUNG".
+std::string outcome_word(const ReceiptCase& result);
+
+/// Numbers as the tables show them: "0.4512" ms, "537" TF/s, "1.32x".
+std::string milliseconds(double ms);
+std::string rate(double tflops);
+std::string factor(double times);
+std::string percent(double share);
+
+/// The run's cases as table cells; `result_header` names them.
+const std::vector<std::string>& result_header();
+std::vector<std::string> result_cells(const ReceiptCase& result);
+
+/// E.g. "NVIDIA H100 80GB HBM3 (9.0), driver 580.159.04, CUDA 13.0; dense fp16 676 TF/s, ...".
+std::string device_sentence(const ReceiptDevice& device);
+/// "below 0.37", "at every density", "at no density measured (0.05 and above)".
+std::string crossover_sentence(const ReceiptCrossover& crossover);
+std::string grid_sentence(const ReceiptGrid& grid);
+/// What to use here, by operation and block: honest where ours is slower.
+std::vector<std::string> recommendations(const Run& run);
+/// Peers that were not measured, with how to get them, each once.
+std::vector<std::string> absent_peers(const Run& run);
+/// "All 84 cases are correct." or how many are not.
+std::string headline(const Run& run);
+
+/// What follows the streamed table on a terminal.
+std::string report_text(const Run& run, bool colour);
+std::string report_markdown(const Run& run);
+std::string report_html(const Run& run);
+Json report_json(const Run& run);
+
+}  // namespace triage::verdict
