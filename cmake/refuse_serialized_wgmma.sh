@@ -11,7 +11,7 @@ trap 'rm -f "$messages"' EXIT
 status=$?
 grep -v 'ptxas info *: (C7519)' "$messages" >&2
 if [ "$status" -eq 0 ] && grep -q -E '\(C(751[0-5]|7520)\)' "$messages"; then
-  echo "error: ptxas serialised wgmma instructions (see the lines above): restructure the kernel so that it does not" >&2
+  echo "error: ptxas serialised wgmma instructions (lines above): restructure the kernel so that it does not" >&2
   # The object must not look built to a later run of the build.
   while [ $# -gt 1 ]; do
     [ "$1" = -o ] && rm -f "$2"
