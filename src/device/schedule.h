@@ -50,10 +50,11 @@ struct alignas(128) StageRecord {
 };
 static_assert(sizeof(StageRecord) == 128, "a warp reads a record as 32 words");
 
-/// One item of work: a range of a group's stages. Items are sorted by falling stage count (longest first). A group that is
-/// far longer than the rest is split into several items; each then writes fp32 partial sums to slot `split_slot` of the
-/// workspace, and a second kernel adds them in slot order (deterministic). A group's stages are contiguous; between the
-/// stages of two groups there may be unused records, so read only what an item names.
+/// One item of work: a range of a group's stages. Items are sorted by falling stage count (longest first; past 32768 of
+/// them, in runs of 32768). A group that is far longer than the rest is split into several items; each then writes fp32
+/// partial sums to slot `split_slot` of the workspace, and a second kernel adds them in slot order (deterministic). A
+/// group's stages are contiguous; between the stages of two groups there may be unused records, so read only what an item
+/// names.
 struct WorkItem {
   std::int32_t group;
   std::int32_t stage_begin;  ///< absolute index into stages

@@ -113,7 +113,12 @@ void split_long_groups(const SchedulePlan& plan, const std::vector<WorkItem>& it
   }
 }
 
-bool longer(const WorkItem& a, const WorkItem& b) { return a.stage_count > b.stage_count; }
+void sort_items(WorkItem* items, std::int32_t count) {
+  for (std::int32_t begin = 0; begin < count; begin += kSortedRun) {
+    std::stable_sort(items + begin, items + std::min(count, begin + kSortedRun),
+                     [](const WorkItem& a, const WorkItem& b) { return a.stage_count > b.stage_count; });
+  }
+}
 
 }  // namespace
 
@@ -191,9 +196,9 @@ void build_schedule(const SchedulePlan& plan, const std::int32_t* crow, const st
   }
   if (plan.group_count > 0) split_long_groups(plan, items, std::min(max_split_slots, plan.split_slot_capacity), out);
   out.counts->item_count = plan.group_count;
-  std::stable_sort(items.begin(), items.end(), longer);
   std::copy(items.begin(), items.end(), out.items);
-  std::stable_sort(out.split_items, out.split_items + out.counts->split_item_count, longer);
+  sort_items(out.items, out.counts->item_count);
+  sort_items(out.split_items, out.counts->split_item_count);
 }
 
 HostSchedule::HostSchedule(const ScheduleSpec& spec, std::int32_t block_rows, std::int32_t block_cols,

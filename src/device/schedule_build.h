@@ -11,6 +11,7 @@ namespace triage {
 
 inline constexpr int kStagePadding = 16;        ///< zero records behind the last stage that producers may prefetch
 inline constexpr int kBlockOrderPadding = 256;  ///< zero entries behind block_order
+inline constexpr int kSortedRun = 32768;        ///< items are sorted in runs: past so many, their order changes nothing
 inline constexpr int kMinSplitStages = 16;      ///< a group shorter than this is never split: its fix-up would cost more
 
 /// Where a group's stages lie and how much room a schedule needs.
