@@ -25,16 +25,25 @@ struct Sums {
       for (int c = 0; c < kOracleColumns; ++c) at[r][c] = 0;
   }
 
+  /// `steps` is a multiple of 4.
   template <class T>
   void add_products(const T (&left)[kOracleRows][kSteps], const T (&right)[kSteps][kOracleColumns], int rows,
                     int steps) {
     Sum wide[kSteps][kOracleColumns];
     for (int k = 0; k < steps; ++k)
       for (int c = 0; c < kOracleColumns; ++c) wide[k][c] = static_cast<Sum>(right[k][c]);
-    for (int r = 0; r < rows; ++r)
-      for (int k = 0; k < steps; ++k) {
-        const Sum factor = static_cast<Sum>(left[r][k]);
-        for (int c = 0; c < kOracleColumns; ++c) at[r][c] += factor * wide[k][c];
+    // Four steps at a time, so that a sum passes through memory once for four products.
+    for (int k = 0; k < steps; k += 4)
+      for (int r = 0; r < rows; ++r) {
+        const Sum f0 = left[r][k], f1 = left[r][k + 1], f2 = left[r][k + 2], f3 = left[r][k + 3];
+        for (int c = 0; c < kOracleColumns; ++c) {
+          Sum sum = at[r][c];
+          sum += f0 * wide[k][c];
+          sum += f1 * wide[k + 1][c];
+          sum += f2 * wide[k + 2][c];
+          sum += f3 * wide[k + 3][c];
+          at[r][c] = sum;
+        }
       }
   }
 };
@@ -138,14 +147,28 @@ class TileComputer {
   }
 
   void add_steps(int steps) {
+    terms_ += steps;
+    for (; steps % 4 != 0; ++steps) {
+      for (int r = 0; r < tile_.rows; ++r) left_[r][steps] = 0;
+      for (int c = 0; c < kOracleColumns; ++c) right_[steps][c] = 0;
+    }
     exact_.add_products(left_, right_, tile_.rows, steps);
     plain_.add_products(left_, right_, tile_.rows, steps);
-    terms_ += steps;
+    add_squares(steps);
+  }
+
+  // squares_ += sum over k of (sum over rows of left^2) * (sum over columns of right^2); loops in an order that vectorises.
+  void add_squares(int steps) {
+    double left[kSteps] = {};
+    for (int r = 0; r < tile_.rows; ++r)
+      for (int k = 0; k < steps; ++k) left[k] += finite_square(left_[r][k]);
     for (int k = 0; k < steps; ++k) {
-      double left = 0, right = 0;
-      for (int r = 0; r < tile_.rows; ++r) left += finite_square(left_[r][k]);
-      for (int c = 0; c < tile_.columns; ++c) right += finite_square(right_[k][c]);
-      squares_ += left * right;
+      double right[8] = {};
+      for (int c = 0; c < kOracleColumns; c += 8)
+        for (int lane = 0; lane < 8; ++lane) right[lane] += finite_square(right_[k][c + lane]);
+      double sum = 0;
+      for (const double part : right) sum += part;
+      squares_ += left[k] * sum;
     }
   }
 
