@@ -16,6 +16,6 @@ set(TRIAGE_SANITIZE "" CACHE STRING "Sanitizers for C++ code, as -fsanitize= tak
 
 option(TRIAGE_FUZZ "Build the libFuzzer targets of tests/fuzz (needs clang)" OFF)
 
-if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
 endif()
