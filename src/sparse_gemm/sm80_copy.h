@@ -1,0 +1,101 @@
+// Copies of matrix tiles from global into swizzled shared memory by cp.async: any edge, any alignment.
+#pragma once
+
+#include <cstdint>
+
+#include "ptx/cp_async.h"
+#include "ptx/mbarrier.h"
+
+namespace triage::sm80 {
+
+/// The widest access that a matrix's address and stride allow.
+enum class Access : int {
+  chunks = 0,    ///< 16 bytes: address a multiple of 16, stride of 8 elements
+  pairs = 1,     ///< 4 bytes: address a multiple of 4, stride of 2 elements
+  elements = 2,  ///< 2 bytes; not asynchronous
+};
+
+/// A row-major matrix of 16-bit elements in global memory. Elements beyond rows or cols read as zero.
+struct MatrixSource {
+  const void* data = nullptr;
+  std::int64_t stride = 0;  ///< elements
+  std::int64_t rows = 0, cols = 0;
+  Access access = Access::chunks;
+};
+
+/// Byte offset of a 16-byte chunk in a tile of rows of kRowBytes. The chunks of each 128 bytes are permuted so that the same
+/// chunk of eight neighbouring rows, which ldmatrix reads at once, lies in eight different bank groups.
+template <int kRowBytes>
+__host__ __device__ constexpr std::uint32_t swizzled(int row, int chunk) {
+  if constexpr (kRowBytes >= 128) {
+    return row * kRowBytes + ((chunk ^ (row & 7)) << 4);
+  } else {
+    constexpr int kRowsPer128 = 128 / kRowBytes;
+    return row * kRowBytes + ((chunk ^ (row / kRowsPer128 & (kRowBytes / 16 - 1))) << 4);
+  }
+}
+
+/// Copies a tile of kRows x kRowBytes into shared memory, 512 bytes a pass; the passes are shared by kShare warps.
+template <int kRows, int kRowBytes, int kShare>
+struct TileCopy {
+  static constexpr int kChunks = kRowBytes / 16;  ///< per row
+  static constexpr int kRowsPerPass = 32 / kChunks;
+  static constexpr int kPasses = kRows / kRowsPerPass / kShare;
+  static_assert(kChunks <= 32 && 32 % kChunks == 0, "a pass copies whole rows");
+  static_assert(kPasses >= 1 && kRows % (kRowsPerPass * kShare) == 0, "passes divide among the warps that share them");
+
+  /// The tile lies inside of its matrix, whose address and stride allow 16-byte accesses. @param corner its first element.
+  /// @param share which of the kShare warps this is.
+  static __device__ __forceinline__ void copy(std::uint32_t target, const void* corner, std::int64_t stride, int share,
+                                              int lane) {
+    const int row = lane / kChunks, chunk = lane % kChunks, first = share * kPasses * kRowsPerPass;
+    target += first * kRowBytes;
+    stride *= 2;
+    const char* from = static_cast<const char*>(corner) + (first + row) * stride + chunk * 16;
+#pragma unroll
+    for (int pass = 0; pass < kPasses; pass++) {
+      ptx::cp_async_16(target + swizzled<kRowBytes>(pass * kRowsPerPass + row, chunk), from);
+      from += stride * kRowsPerPass;
+    }
+  }
+
+  /// The tile touches an edge or its source is not aligned: chunk by chunk, with zeros beyond the edge.
+  /// @param row0,col0 the tile's place in the matrix.
+  static __device__ __noinline__ void copy_checked(std::uint32_t target, const MatrixSource& source, std::int64_t row0,
+                                                   std::int64_t col0, int share, int lane) {
+    const int row = lane / kChunks, chunk = lane % kChunks, first = share * kPasses * kRowsPerPass;
+    target += first * kRowBytes;
+    row0 += first + row;
+    col0 += chunk * 8;
+#pragma unroll 1
+    for (int pass = 0; pass < kPasses; pass++) {
+      const std::int64_t matrix_row = row0 + pass * kRowsPerPass;
+      const std::int64_t left = matrix_row < source.rows ? source.cols - col0 : 0;
+      const int valid = left < 0 ? 0 : left > 8 ? 8 : static_cast<int>(left);  // elements of this chunk
+      const char* from = static_cast<const char*>(source.data);
+      if (valid > 0) from += (matrix_row * source.stride + col0) * 2;
+      const std::uint32_t to = target + swizzled<kRowBytes>(pass * kRowsPerPass + row, chunk);
+      if (source.access == Access::chunks) {
+        ptx::cp_async_16_zero_fill(to, from, valid * 2);
+      } else if (source.access == Access::pairs) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const int bytes = min(max(valid * 2 - i * 4, 0), 4);
+          ptx::cp_async_4_zero_fill(to + i * 4, bytes > 0 ? from + i * 4 : from, bytes);
+        }
+      } else {
+        std::uint32_t words[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const auto* elements = reinterpret_cast<const std::uint16_t*>(from) + i * 2;
+          const std::uint32_t low = i * 2 < valid ? elements[0] : 0;
+          const std::uint32_t high = i * 2 + 1 < valid ? elements[1] : 0;
+          words[i] = low | high << 16;
+        }
+        ptx::store_shared_16(to, words[0], words[1], words[2], words[3]);
+      }
+    }
+  }
+};
+
+}  // namespace triage::sm80

@@ -1,0 +1,538 @@
+// spmm and linear on the sm80 family: C = A_bsr * B and Y = act(X * W_bsr^T + bias) through cp.async, ldmatrix, mma.sync.
+//
+// Tile map. A CTA owns a tile of kRowsPerGroup block rows of the sparse matrix by kTileN columns of B (tokens of X). The
+// union of its rows' block columns is walked stage by stage as schedule.h lays it out: each panel of the dense operand is
+// read from global memory once for all rows of the group that have a block in its column. Tiles are taken in panels of
+// `panel_tiles` neighbouring N tiles, which keeps that much of B in L2, and inside a panel longest first.
+//
+// Pipeline. A ring of `slots` in shared memory; a slot holds `columns_per_stage` panels, `blocks_per_stage` blocks and the
+// stage's record, all cut to kSlab of the block's inner dimension. Sizes are run-time values: one instantiation serves
+// devices of 99 KB and of 227 KB.
+//
+// Warps
+//   consumers 0 .. kConsumers-1   warp (wr, wc) owns kRowsPerWarp block rows (half a row at block 128) by kWarpN columns
+//   producers, kProducers of them walk the schedule ahead and copy
+// Barriers (per slot)
+//   full    arrivals 32 * kProducers: each producer lane, when its copies have landed; consumers wait
+//   empty   arrivals kConsumers: each consumer warp, when it has read the slot; producers wait
+//
+// Roles of mma.sync (D[16,8] += A[16,16] * B[16,8]): spmm puts the sparse block on the A side, linear the tokens, so that D
+// lies like the output in both, and neither transposes anything.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "device/epilogue.h"
+#include "device/schedule.h"
+#include "ptx/cp_async.h"
+#include "ptx/ldmatrix.h"
+#include "ptx/mbarrier.h"
+#include "ptx/mma.h"
+#include "sparse_gemm/sm80_copy.h"
+
+namespace triage::sm80 {
+
+inline constexpr int kMaxSlots = 16;
+
+/// Shape of a kernel. Block rows per warp, warp columns and the warp grid are the tuning parameters (sm80_gemm_launch.h).
+template <typename Element_, bool kLinear_, int kBlock_, int kSlab_, int kRowsPerWarp_, int kWarpN_, int kWarpRows_,
+          int kWarpCols_, int kProducers_, int kTilesPerChunk_, int kSparseBuffers_>
+struct GemmConfig {
+  using Element = Element_;
+  static constexpr bool kLinear = kLinear_;
+  static constexpr int kBlock = kBlock_;
+  static constexpr int kSlab = kSlab_;  ///< inner dimension of a block that one slot holds
+  static constexpr int kWarpN = kWarpN_;
+  static constexpr int kWarpRows = kWarpRows_, kWarpCols = kWarpCols_;
+  static constexpr int kConsumers = kWarpRows * kWarpCols;
+  static constexpr int kProducers = kProducers_;
+  static constexpr int kThreads = 32 * (kConsumers + kProducers);
+
+  static constexpr int kWarpsPerBlock = kBlock > 64 ? kBlock / 64 : 1;  ///< warps that share a block row
+  static constexpr int kRowsPerWarp = kRowsPerWarp_;                    ///< block rows that a warp owns (or shares)
+  static constexpr int kRowsPerGroup = kWarpRows * kRowsPerWarp / kWarpsPerBlock;
+  static constexpr int kRowWarps = kRowsPerGroup / kRowsPerWarp;  ///< warp rows that own different block rows
+  static constexpr int kParts = kRowWarps <= kMaxParts ? kRowWarps : kRowWarps / 2;
+  static constexpr int kRowsPerPart = kRowsPerGroup / kParts;
+  static constexpr int kTilesM = (kBlock < 64 ? kBlock : 64) / 16;  ///< 16-row tiles of a block that a warp multiplies
+  static constexpr int kWarpM = kRowsPerWarp * kTilesM * 16;
+  static constexpr int kTileM = kRowsPerGroup * kBlock, kTileN = kWarpCols * kWarpN;
+  static constexpr int kSteps = kSlab / 16;
+  static constexpr int kSlabsPerBlock = kBlock / kSlab;
+
+  // The dense fragments of a step are loaded in chunks, one ahead of the chunk that is being multiplied; the sparse ones one
+  // step ahead if there are two buffers.
+  static constexpr int kTilesPerChunk = kTilesPerChunk_;  ///< tiles of 16 columns
+  static constexpr int kChunks = kWarpN / 16 / kTilesPerChunk;
+  static constexpr int kSparseBuffers = kSparseBuffers_;
+
+  static constexpr int kBlockRowBytes = kSlab * 2;
+  static constexpr int kBlockBytes = kBlock * kBlockRowBytes;  ///< of a block in a slot
+  static constexpr int kPanelRowBytes = kLinear ? kSlab * 2 : kTileN * 2;
+  static constexpr int kPanelRows = kLinear ? kTileN : kSlab;
+  static constexpr int kPanelBytes = kTileN * kSlab * 2;  ///< of a dense panel in a slot
+
+  // Accumulators: strips of 16 output rows, each of neighbouring tiles of 8 output columns.
+  static constexpr int kStrips = kLinear ? kWarpN / 16 : kRowsPerWarp * kTilesM;
+  static constexpr int kStripTiles = kLinear ? kRowsPerWarp * kTilesM * 2 : kWarpN / 8;
+  static constexpr int kAccumulators = kStrips * kStripTiles * 4;
+
+  static_assert(kBlock % kSlab == 0 && kSlab % 16 == 0, "a slab is a multiple of mma's k and divides the block");
+  static_assert(kRowsPerGroup * kWarpsPerBlock == kWarpRows * kRowsPerWarp, "warp rows divide into block rows");
+  static_assert(kWarpsPerBlock == 1 || kRowsPerWarp == 1, "warps that share a block own nothing else");
+  static_assert(kRowsPerGroup >= 1 && kRowsPerGroup <= kMaxRowsPerGroup, "the record has 24 row masks");
+  static_assert(kRowsPerWarp <= 4, "the row masks of a warp are kept in 64 bits");
+  static_assert(kRowsPerGroup % kParts == 0 && kRowsPerPart % kRowsPerWarp == 0, "parts divide the group evenly");
+  static_assert(kWarpN % (16 * kTilesPerChunk) == 0, "a warp's columns come in whole chunks");
+  static_assert(kChunks == 1 || kChunks % 2 == 0, "chunk 0 of the next step must find its buffer free");
+  static_assert(kAccumulators >= 4 && kAccumulators <= 192, "accumulators must exist and leave registers for the rest");
+  static_assert(kPanelBytes % 512 == 0 && kBlockBytes % 512 == 0, "a warp copies 512 bytes at a time");
+};
+
+/// Kernel parameters: the same for all threads.
+struct GemmParams {
+  const StageRecord* stages;
+  const std::int32_t* block_order;
+  const WorkItem* items;
+  const std::int32_t* item_count;
+  const SplitGroup* splits;     ///< for combine_kernel
+  const std::int32_t* split_count;
+  const std::int32_t* col;      ///< the pattern's block columns, for the ragged last one
+  std::int32_t last_block_col;  ///< the block column that is ragged, or -1
+  std::int32_t last_block_cols;  ///< how many columns it has
+  MatrixSource dense;           ///< B [K, N] or X [T, K]
+  MatrixSource values;          ///< one block: rows = cols = stride = block
+  std::int32_t n_tiles, panel_tiles;
+  std::int32_t slots, slot_bytes, blocks_offset, record_offset;  ///< the ring's layout, bytes
+  float* partials;              ///< workspace of split items
+  device::Epilogue epilogue;
+};
+
+/// Shared memory before the ring.
+template <typename Config, int kMaxBlocks>
+struct alignas(256) GemmSharedHeader {
+  std::uint64_t full[kMaxSlots], empty[kMaxSlots];
+  std::int32_t order[Config::kProducers][kMaxBlocks];  ///< positions of the current stage's blocks in `values`
+};
+
+/// Walks the CTA's tiles: panels of N tiles, in each panel the items in order, in each item the panel's N tiles.
+struct TileWalk {
+  std::uint32_t items, n_tiles, panel_tiles, tile, tiles;
+  __device__ TileWalk(const GemmParams& p)
+      : items(*p.item_count), n_tiles(p.n_tiles), panel_tiles(p.panel_tiles), tile(blockIdx.x), tiles(items * n_tiles) {}
+  __device__ bool valid() const { return tile < tiles; }
+  __device__ void next() { tile += gridDim.x; }
+  __device__ void locate(std::uint32_t& item, std::uint32_t& n_tile) const {
+    const std::uint32_t per_panel = items * panel_tiles, panel = tile / per_panel, first = panel * panel_tiles;
+    const std::uint32_t width = min(panel_tiles, n_tiles - first), rest = tile - panel * per_panel;
+    item = rest / width;
+    n_tile = first + rest - item * width;
+  }
+};
+
+__device__ __forceinline__ WorkItem load_item(const WorkItem* items, std::uint32_t index) {
+  const int4 v = __ldg(reinterpret_cast<const int4*>(items) + index);
+  return {v.x, v.y, v.z, v.w};
+}
+
+// ---------------------------------------------------------------------------------------------------------- producers
+
+/// The stages that this CTA will need, in order; kept a tile ahead, so that no load waits for another.
+struct StageWalk {
+  const GemmParams& p;
+  TileWalk tiles;
+  WorkItem next_item{};
+  std::uint32_t next_n_tile = 0;
+  std::int32_t left = 0;
+  const StageRecord* stage = nullptr;
+  std::uint32_t n_tile = 0;
+
+  __device__ explicit StageWalk(const GemmParams& params) : p(params), tiles(params) { prefetch(); }
+  __device__ void prefetch() {
+    if (!tiles.valid()) return;
+    std::uint32_t item;
+    tiles.locate(item, next_n_tile);
+    next_item = load_item(p.items, item);
+  }
+  /// Moves to the next stage; `stage` is nullptr after the last.
+  __device__ void next() {
+    if (left > 0) {
+      left--;
+      stage++;
+      return;
+    }
+    stage = nullptr;
+    while (tiles.valid() && stage == nullptr) {
+      if (next_item.stage_count > 0) {
+        stage = p.stages + next_item.stage_begin;
+        left = next_item.stage_count - 1;
+        n_tile = next_n_tile;
+      }
+      tiles.next();
+      prefetch();
+    }
+  }
+};
+
+/// Fills one slot: the panels and blocks of a stage, cut to one slab. `word` is this lane's word of the stage's record.
+template <typename Config>
+__device__ __forceinline__ void fill_slot(const GemmParams& p, std::uint32_t slot, std::uint32_t word,
+                                          const std::int32_t* order, std::uint32_t n_tile, int slab, int producer,
+                                          int lane) {
+  constexpr int kShare = Config::kProducers;
+  const std::uint32_t counts = __shfl_sync(0xffffffffu, word, 0);
+  const int columns = counts & 0xff, blocks = counts >> 8 & 0xff;
+
+  using PanelTile = TileCopy<Config::kPanelRows, Config::kPanelRowBytes, kShare>;
+  const std::int64_t n0 = static_cast<std::int64_t>(n_tile) * Config::kTileN;
+  const std::int64_t k_limit = (Config::kLinear ? p.dense.cols : p.dense.rows) - Config::kSlab;
+  const bool n_inside = n0 + Config::kTileN <= (Config::kLinear ? p.dense.rows : p.dense.cols);
+  const bool plain_panels = n_inside && p.dense.access == Access::chunks;
+#pragma unroll 1
+  for (int c = 0; c < columns; c++) {
+    const std::int64_t k0 = static_cast<std::int64_t>(__shfl_sync(0xffffffffu, word, 16 + c)) * Config::kBlock +
+                            slab * Config::kSlab;
+    const std::int64_t row0 = Config::kLinear ? n0 : k0, col0 = Config::kLinear ? k0 : n0;
+    const std::uint32_t target = slot + c * Config::kPanelBytes;
+    if (plain_panels && k0 <= k_limit) {
+      const auto* corner = static_cast<const std::uint16_t*>(p.dense.data) + row0 * p.dense.stride + col0;
+      PanelTile::copy(target, corner, p.dense.stride, producer, lane);
+    } else {
+      PanelTile::copy_checked(target, p.dense, row0, col0, producer, lane);
+    }
+  }
+
+  // Blocks of one pass (512 bytes) go to the producers in turn; larger ones are shared by all.
+  constexpr bool kWhole = Config::kBlockBytes < 512 * kShare;
+  constexpr int kStride = kWhole ? kShare : 1;
+  using BlockTile = TileCopy<Config::kBlock, Config::kBlockRowBytes, kWhole ? 1 : kShare>;
+  const int first = kWhole ? producer : 0, share = kWhole ? 0 : producer;
+  const std::uint32_t target = slot + p.blocks_offset;
+  const auto* values = static_cast<const std::uint16_t*>(p.values.data);
+  const bool has_ragged = static_cast<std::int32_t>(__shfl_sync(0xffffffffu, word, 31)) == p.last_block_col;
+  if (p.values.access == Access::chunks && !has_ragged) {
+#pragma unroll 4
+    for (int i = first; i < blocks; i += kStride) {
+      const auto* corner = values + std::int64_t{order[i]} * (Config::kBlock * Config::kBlock) + slab * Config::kSlab;
+      BlockTile::copy(target + i * Config::kBlockBytes, corner, Config::kBlock, share, lane);
+    }
+  } else {
+#pragma unroll 1
+    for (int i = first; i < blocks; i += kStride) {
+      const std::int64_t block = order[i];
+      MatrixSource source = p.values;
+      source.data = values + block * (Config::kBlock * Config::kBlock);
+      if (p.col[block] == p.last_block_col) source.cols = p.last_block_cols;
+      BlockTile::copy_checked(target + i * Config::kBlockBytes, source, 0, slab * Config::kSlab, share, lane);
+    }
+  }
+}
+
+template <typename Config, typename Header>
+__device__ __forceinline__ void produce(const GemmParams& p, Header& header, std::uint32_t ring, int producer,
+                                        int lane) {
+  constexpr int kOrderWords = sizeof(header.order[0]) / 128;
+  std::int32_t* const order = header.order[producer];
+  const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
+  const bool asynchronous = p.dense.access != Access::elements && p.values.access != Access::elements;
+  const auto load_word = [&](const StageRecord* stage) {
+    return stage == nullptr ? 0u : __ldg(reinterpret_cast<const std::uint32_t*>(stage) + lane);
+  };
+
+  // Three stages are in hand: the one being copied, the next (its record has arrived, its block order is under way) and
+  // the one after (its record is under way).
+  StageWalk walk(p);
+  walk.next();
+  const StageRecord* stage = walk.stage;
+  std::uint32_t n_tile = walk.n_tile, word = load_word(stage);
+  walk.next();
+  const StageRecord* next_stage = walk.stage;
+  std::uint32_t next_n_tile = walk.n_tile, next_word = load_word(next_stage);
+  const std::int32_t first_block = __shfl_sync(0xffffffffu, word, 1);
+#pragma unroll
+  for (int w = 0; w < kOrderWords; w++) order[w * 32 + lane] = __ldg(p.block_order + first_block + w * 32 + lane);
+  __syncwarp();
+
+  int slot = 0;
+  std::uint32_t parity = 1;  // the slots begin empty
+  while (stage != nullptr) {
+    walk.next();
+    const StageRecord* const after_stage = walk.stage;
+    const std::uint32_t after_n_tile = walk.n_tile, after_word = load_word(after_stage);
+    const std::int32_t next_first = __shfl_sync(0xffffffffu, next_word, 1);
+    const int next_blocks = __shfl_sync(0xffffffffu, next_word, 0) >> 8 & 0xff;
+    std::int32_t next_order[kOrderWords];
+#pragma unroll
+    for (int w = 0; w < kOrderWords; w++) {
+      next_order[w] = w * 32 < next_blocks ? __ldg(p.block_order + next_first + w * 32 + lane) : 0;
+    }
+
+#pragma unroll 1
+    for (int slab = 0; slab < Config::kSlabsPerBlock; slab++) {
+      const std::uint32_t target = ring + slot * p.slot_bytes;
+      ptx::mbarrier_wait(empty + slot * 8, parity);
+      if (producer == 0 && lane < 8) {
+        ptx::cp_async_16(target + p.record_offset + lane * 16, reinterpret_cast<const char*>(stage) + lane * 16);
+      }
+      fill_slot<Config>(p, target, word, order, n_tile, slab, producer, lane);
+      if (asynchronous) {
+        ptx::cp_async_mbarrier_arrive(full + slot * 8);
+      } else {
+        ptx::cp_async_wait_all();
+        ptx::mbarrier_arrive(full + slot * 8);
+      }
+      if (++slot == p.slots) {
+        slot = 0;
+        parity ^= 1;
+      }
+    }
+
+    __syncwarp();
+#pragma unroll
+    for (int w = 0; w < kOrderWords; w++) order[w * 32 + lane] = next_order[w];
+    __syncwarp();
+    stage = next_stage;
+    n_tile = next_n_tile;
+    word = next_word;
+    next_stage = after_stage;
+    next_n_tile = after_n_tile;
+    next_word = after_word;
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------- consumers
+
+/// What a warp multiplies with.
+template <typename Config>
+struct Fragments {
+  std::uint32_t sparse[Config::kSparseBuffers][Config::kTilesM][4];
+  std::uint32_t dense[2][Config::kTilesPerChunk][4];
+};
+
+/// A lane's constant offsets into a block and a panel.
+template <typename Config>
+struct LaneOffsets {
+  std::uint32_t block, panel;
+  __device__ LaneOffsets(int warp_row, int warp_col, int lane) {
+    const int row = lane % 16, chunk = lane / 16;
+    const int first_row = warp_row % Config::kWarpsPerBlock * 64;
+    block = swizzled<Config::kBlockRowBytes>(first_row + row, chunk);
+    panel = Config::kLinear ? swizzled<Config::kPanelRowBytes>(warp_col * Config::kWarpN + row, chunk)
+                            : swizzled<Config::kPanelRowBytes>(row, warp_col * (Config::kWarpN / 8) + chunk);
+  }
+};
+
+template <typename Config>
+__device__ __forceinline__ void load_sparse(std::uint32_t (&sparse)[4], std::uint32_t block, int step, int tile) {
+  ptx::ldmatrix_x4<false>(sparse, (block ^ step * 32) + tile * 16 * Config::kBlockRowBytes);
+}
+
+template <typename Config>
+__device__ __forceinline__ void load_dense(std::uint32_t (&dense)[Config::kTilesPerChunk][4], std::uint32_t panel, int step,
+                                           int chunk) {
+#pragma unroll
+  for (int i = 0; i < Config::kTilesPerChunk; i++) {
+    const int tile = chunk * Config::kTilesPerChunk + i;
+    if constexpr (Config::kLinear) {
+      ptx::ldmatrix_x4<false>(dense[i], (panel ^ step * 32) + tile * 16 * Config::kPanelRowBytes);
+    } else {
+      // The swizzle permutes the 16-byte chunks of 128 bytes: a pair of chunks further is an XOR inside of them.
+      ptx::ldmatrix_x4<true>(dense[i], (panel ^ tile % 4 * 32) + tile / 4 * 128 + step * 16 * Config::kPanelRowBytes);
+    }
+  }
+}
+
+/// Multiplies one 16x16 tile of the sparse block (`row`, `m`: which) with a chunk of the warp's columns.
+template <typename Config>
+__device__ __forceinline__ void multiply(float (&acc)[Config::kStrips][Config::kStripTiles][4],
+                                         const std::uint32_t (&s)[4],
+                                         const std::uint32_t (&dense)[Config::kTilesPerChunk][4], int row, int m,
+                                         int chunk) {
+  using Element = typename Config::Element;
+  const int sparse_tile = row * Config::kTilesM + m;
+#pragma unroll
+  for (int i = 0; i < Config::kTilesPerChunk; i++) {
+    const int tile = chunk * Config::kTilesPerChunk + i;
+    const std::uint32_t(&d)[4] = dense[i];
+    if constexpr (Config::kLinear) {
+      ptx::mma_m16n8k16<Element>(acc[tile][sparse_tile * 2], d[0], d[1], d[2], d[3], s[0], s[2]);
+      ptx::mma_m16n8k16<Element>(acc[tile][sparse_tile * 2 + 1], d[0], d[1], d[2], d[3], s[1], s[3]);
+    } else {
+      ptx::mma_m16n8k16<Element>(acc[sparse_tile][tile * 2], s[0], s[1], s[2], s[3], d[0], d[1]);
+      ptx::mma_m16n8k16<Element>(acc[sparse_tile][tile * 2 + 1], s[0], s[1], s[2], s[3], d[2], d[3]);
+    }
+  }
+}
+
+/// Multiplies the warp's blocks of one slot. `bits` has 16 bits for each of the warp's block rows: bit c set, a block in
+/// column c of the stage. The blocks lie one after the other from `block` on, in the order of the bits.
+template <typename Config, typename Bits>
+__device__ __forceinline__ void multiply_slot(float (&acc)[Config::kStrips][Config::kStripTiles][4], Bits bits,
+                                              std::uint32_t block, std::uint32_t panels) {
+  if (bits == 0) return;
+  constexpr int kSteps = Config::kSteps, kChunks = Config::kChunks, kBuffers = Config::kSparseBuffers;
+  const auto panel_of_next = [&] {
+    const int column = (sizeof(Bits) == 8 ? __ffsll(bits) : __ffs(static_cast<std::uint32_t>(bits))) - 1 & 15;
+    return panels + column * Config::kPanelBytes;
+  };
+  Fragments<Config> f;
+  std::uint32_t panel = panel_of_next();
+#pragma unroll
+  for (int m = 0; m < Config::kTilesM; m++) load_sparse<Config>(f.sparse[0][m], block, 0, m);
+  load_dense<Config>(f.dense[0], panel, 0, 0);
+#pragma unroll
+  for (int row = 0; row < Config::kRowsPerWarp; row++) {
+#pragma unroll 1
+    while ((bits & Bits{0xffff} << 16 * row) != 0) {
+      bits &= bits - 1;
+#pragma unroll
+      for (int step = 0; step < kSteps; step++) {
+        const int buffer = step % kBuffers, next_buffer = (step + 1) % kBuffers, next_step = (step + 1) % kSteps;
+#pragma unroll
+        for (int chunk = 0; chunk < kChunks; chunk++) {
+          const bool last = chunk == kChunks - 1;
+          if (last && next_step == 0) {  // on to the next block; after the last one, this one is read again in vain
+            block += bits != 0 ? Config::kBlockBytes : 0;
+            panel = bits != 0 ? panel_of_next() : panel;
+          }
+          if (kBuffers == 2 && last) {
+#pragma unroll
+            for (int m = 0; m < Config::kTilesM; m++) load_sparse<Config>(f.sparse[next_buffer][m], block, next_step, m);
+          }
+          if (kChunks > 1) {
+            load_dense<Config>(f.dense[(chunk + 1) % 2], panel, last ? next_step : step, (chunk + 1) % kChunks);
+          }
+#pragma unroll
+          for (int m = 0; m < Config::kTilesM; m++) {
+            multiply<Config>(acc, f.sparse[buffer][m], f.dense[chunk % 2], row, m, chunk);
+            if (kBuffers == 1 && last) load_sparse<Config>(f.sparse[0][m], block, next_step, m);
+          }
+          if (kChunks == 1) load_dense<Config>(f.dense[0], panel, next_step, 0);
+        }
+      }
+      if constexpr (kSteps % 2 == 1 && kBuffers == 2) {
+#pragma unroll
+        for (int i = 0; i < Config::kTilesM * 4; i++) f.sparse[0][i / 4][i % 4] = f.sparse[1][i / 4][i % 4];
+      }
+    }
+  }
+}
+
+/// Writes a warp's accumulators: finished into the output, or as they are into the item's slot of the workspace, which
+/// holds the group's strip of the output as fp32, row-major: [kTileM, padded N] for spmm, [padded N, kTileM] for linear.
+template <typename Config>
+__device__ __forceinline__ void store_accumulators(const GemmParams& p, const WorkItem& item, std::uint32_t n_tile,
+                                                   const float (&acc)[Config::kStrips][Config::kStripTiles][4],
+                                                   int warp_row, int warp_col, int lane) {
+  const std::int64_t n0 = static_cast<std::int64_t>(n_tile) * Config::kTileN + warp_col * Config::kWarpN;
+  const std::int64_t m0 = warp_row * Config::kWarpM;
+  if (item.split_slot < 0) {
+    constexpr auto kFinish = Config::kLinear ? device::Finish::bias_activation : device::Finish::scale;
+    const std::int64_t out_m0 = m0 + static_cast<std::int64_t>(item.group) * Config::kTileM;
+    const std::int64_t row0 = Config::kLinear ? n0 : out_m0, col0 = Config::kLinear ? out_m0 : n0;
+#pragma unroll
+    for (int strip = 0; strip < Config::kStrips; strip++) {
+      device::store_strip<typename Config::Element, kFinish>(p.epilogue, row0 + strip * 16, col0, acc[strip], lane);
+    }
+  } else {
+    const std::int64_t padded_n = static_cast<std::int64_t>(p.n_tiles) * Config::kTileN;
+    const std::int64_t stride = Config::kLinear ? Config::kTileM : padded_n;
+    float* corner = p.partials + item.split_slot * (Config::kTileM * padded_n);
+    corner += Config::kLinear ? n0 * stride + m0 : m0 * stride + n0;
+#pragma unroll
+    for (int strip = 0; strip < Config::kStrips; strip++) {
+      device::store_partial_strip(corner + strip * 16 * stride, stride, acc[strip], lane);
+    }
+  }
+}
+
+template <typename Config, typename Header>
+__device__ __forceinline__ void consume(const GemmParams& p, Header& header, std::uint32_t ring, int warp, int lane) {
+  using Bits = std::conditional_t<(Config::kRowsPerWarp > 2), std::uint64_t, std::uint32_t>;
+  const int warp_row = warp / Config::kWarpCols, warp_col = warp % Config::kWarpCols;
+  const int first_row = warp_row / Config::kWarpsPerBlock * Config::kRowsPerWarp, part = first_row / Config::kRowsPerPart;
+  const LaneOffsets<Config> offsets(warp_row, warp_col, lane);
+  const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
+  const char* const ring_pointer = reinterpret_cast<const char*>(&header + 1);
+
+  int slot = 0;
+  std::uint32_t parity = 0;
+  for (TileWalk tiles(p); tiles.valid(); tiles.next()) {
+    std::uint32_t item_index, n_tile;
+    tiles.locate(item_index, n_tile);
+    const WorkItem item = load_item(p.items, item_index);
+    float acc[Config::kStrips][Config::kStripTiles][4] = {};
+#pragma unroll 1
+    for (int i = item.stage_count * Config::kSlabsPerBlock; i > 0; i--) {
+      ptx::mbarrier_wait(full + slot * 8, parity);
+      const std::uint32_t base = ring + slot * p.slot_bytes;
+      const auto* record =
+          reinterpret_cast<const StageRecord*>(ring_pointer + slot * p.slot_bytes + p.record_offset);
+      int block = record->part_offset[part];
+      Bits bits = 0;
+#pragma unroll
+      for (int r = 0; r < Config::kRowsPerWarp; r++) bits |= Bits{record->row_mask[first_row + r]} << 16 * r;
+#pragma unroll
+      for (int r = 1; r < Config::kRowsPerPart; r++) {  // the part's rows before this warp's
+        if (first_row - r >= part * Config::kRowsPerPart) block += __popc(record->row_mask[first_row - r]);
+      }
+      multiply_slot<Config>(acc, bits, base + p.blocks_offset + block * Config::kBlockBytes + offsets.block,
+                            base + offsets.panel);
+      __syncwarp();
+      if (lane == 0) ptx::mbarrier_arrive(empty + slot * 8);
+      if (++slot == p.slots) {
+        slot = 0;
+        parity ^= 1;
+      }
+    }
+    store_accumulators<Config>(p, item, n_tile, acc, warp_row, warp_col, lane);
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------ kernels
+
+template <typename Config, int kMaxBlocks>
+__global__ void __launch_bounds__(Config::kThreads, 1) gemm_kernel(const __grid_constant__ GemmParams p) {
+  extern __shared__ __align__(256) unsigned char shared[];
+  using Header = GemmSharedHeader<Config, kMaxBlocks>;
+  Header& header = *reinterpret_cast<Header*>(shared);
+  const std::uint32_t ring = ptx::shared_address(shared) + sizeof(Header);
+  const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
+  if (threadIdx.x < static_cast<unsigned>(p.slots)) {
+    ptx::mbarrier_init(ptx::shared_address(&header.full[threadIdx.x]), 32 * Config::kProducers);
+    ptx::mbarrier_init(ptx::shared_address(&header.empty[threadIdx.x]), Config::kConsumers);
+  }
+  __syncthreads();
+  if (warp < Config::kConsumers) {
+    consume<Config>(p, header, ring, warp, lane);
+  } else {
+    produce<Config>(p, header, ring, warp - Config::kConsumers, lane);
+  }
+}
+
+/// Adds the partial sums of split groups in slot order and finishes them. @param tile_m rows of the sparse matrix in a group.
+template <typename Element, bool kLinear>
+__global__ void combine_kernel(const __grid_constant__ GemmParams p, int tile_m, std::int64_t padded_n) {
+  const std::int64_t slot_size = tile_m * padded_n;
+  const std::int64_t cols = kLinear ? tile_m : padded_n;
+  for (int s = blockIdx.y; s < *p.split_count; s += gridDim.y) {
+    const SplitGroup split = p.splits[s];
+    const std::int64_t m0 = static_cast<std::int64_t>(split.group) * tile_m;
+    const std::int64_t row0 = kLinear ? 0 : m0, col0 = kLinear ? m0 : 0;
+    const std::int64_t thread = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    for (std::int64_t i = thread; i < slot_size; i += std::int64_t{gridDim.x} * blockDim.x) {
+      const std::int64_t row = row0 + i / cols, col = col0 + i % cols;
+      if (row >= p.epilogue.rows || col >= p.epilogue.cols) continue;
+      const float* partial = p.partials + split.slot_begin * slot_size + i;
+      float sum = 0.0f;
+      for (int k = 0; k < split.slot_count; k++) sum += partial[k * slot_size];
+      constexpr auto kFinish = kLinear ? device::Finish::bias_activation : device::Finish::scale;
+      device::store_element<Element, kFinish>(p.epilogue, row, col, sum);
+    }
+  }
+}
+
+}  // namespace triage::sm80

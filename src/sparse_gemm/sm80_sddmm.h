@@ -1,0 +1,313 @@
+// sddmm on the sm80 family: values[block] = alpha * X Y^T (or X^T Y) at the blocks of a pattern + beta * values.
+//
+// Tile map. A unit of work is up to kUnitBlocks neighbouring blocks of one block row: their X panel is read once, each has
+// its own Y panel. The inner dimension D is walked in slabs of kSlab; where there are fewer units than multiprocessors can
+// use, it is split, and a second kernel adds the partial sums in order.
+//
+// Pipeline. A ring of slots in shared memory, one slab of the unit's panels each (its length is a run-time value). The last
+// warp copies (cp.async), the others multiply: warp (wr, wc) owns kWarpM x kWarpN of the unit's block x (kUnitBlocks * block).
+// Barriers (per slot)
+//   full    arrivals 32: the producer's lanes, when their copies have landed; consumers wait
+//   empty   arrivals kConsumers: each consumer warp, when it has read the slot; the producer waits
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "device/epilogue.h"
+#include "ptx/cp_async.h"
+#include "ptx/ldmatrix.h"
+#include "ptx/mbarrier.h"
+#include "ptx/mma.h"
+#include "sparse_gemm/sm80_copy.h"
+
+namespace triage::sm80 {
+
+inline constexpr int kSddmmMaxSlots = 8;
+
+/// @tparam kTransposed_ X is [D, M] and Y [D, N] (X^T Y) rather than X [M, D] and Y [N, D] (X Y^T).
+template <typename Element_, bool kTransposed_, int kBlock_, int kUnitBlocks_, int kWarpM_, int kWarpN_>
+struct SddmmConfig {
+  using Element = Element_;
+  static constexpr bool kTransposed = kTransposed_;
+  static constexpr int kBlock = kBlock_, kUnitBlocks = kUnitBlocks_;
+  static constexpr int kSlab = 32;
+  static constexpr int kWarpM = kWarpM_, kWarpN = kWarpN_;
+  static constexpr int kWarpRows = kBlock / kWarpM, kWarpCols = kBlock * kUnitBlocks / kWarpN;
+  static constexpr int kConsumers = kWarpRows * kWarpCols;
+  static constexpr int kThreads = 32 * (kConsumers + 1);
+  static constexpr int kTilesM = kWarpM / 16, kTilesN = kWarpN / 16;
+  static constexpr int kBlocksPerWarp = kWarpN > kBlock ? kWarpN / kBlock : 1;
+  static constexpr int kBlockTilesN = kTilesN / kBlocksPerWarp;  ///< 16-column tiles of one block in a warp
+
+  static constexpr int kPanelRows = kTransposed ? kSlab : kBlock;
+  static constexpr int kPanelRowBytes = (kTransposed ? kBlock : kSlab) * 2;
+  static constexpr int kPanelBytes = kBlock * kSlab * 2;
+  static constexpr int kSlotBytes = (1 + kUnitBlocks) * kPanelBytes;
+
+  static_assert(kWarpM <= kBlock && kBlock % kWarpM == 0, "warps divide a block's rows");
+  static_assert(kWarpN % 16 == 0 && (kWarpN % kBlock == 0 || kBlock % kWarpN == 0), "a warp owns whole blocks or divides one");
+  static_assert(kConsumers >= 1 && kConsumers <= 16, "a CTA has 1 to 16 consumer warps");
+  static_assert(kTilesM * kTilesN * 8 <= 128, "accumulators must leave registers for the rest");
+  static_assert(kPanelBytes % 512 == 0, "a warp copies 512 bytes at a time");
+};
+
+/// Kernel parameters: the same for all threads.
+struct SddmmParams {
+  const std::int32_t* crow;
+  const std::int32_t* col;
+  std::int32_t block_rows;
+  std::int64_t rows, cols;      ///< of the sparse matrix
+  MatrixSource x, y;
+  std::int64_t inner;           ///< D
+  std::int32_t units, splits;   ///< units: an upper bound, see find_unit
+  std::int32_t slabs_per_split;
+  std::int32_t slots;
+  std::int64_t nnz;
+  float* partials;              ///< [splits, nnz, block, block] where splits > 1
+  device::Epilogue epilogue;    ///< out: values
+};
+
+struct SddmmSharedHeader {
+  std::uint64_t full[kSddmmMaxSlots], empty[kSddmmMaxSlots];
+};
+
+/// A unit's place in the pattern.
+struct SddmmUnit {
+  std::int32_t block_row, first_block, blocks;  ///< blocks: 0 if the unit does not exist
+};
+
+/// Row r's units are numbered from first(r) = crow[r] / n + r on, n blocks each: that needs no sum over the rows before, and
+/// leaves room for ceil(length / n) units, since floor((c + l) / n) - floor(c / n) + 1 >= ceil(l / n).
+__device__ __forceinline__ SddmmUnit find_unit(const SddmmParams& p, std::int32_t unit, int unit_blocks) {
+  std::int32_t low = 0, high = p.block_rows;  // first(low) <= unit < first(high)
+  while (high - low > 1) {
+    const std::int32_t middle = (low + high) / 2;
+    if (p.crow[middle] / unit_blocks + middle <= unit) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  const std::int32_t begin = p.crow[low], end = p.crow[low + 1];
+  const std::int32_t first = begin + (unit - begin / unit_blocks - low) * unit_blocks;
+  return {low, first, max(0, min(unit_blocks, end - first))};
+}
+
+/// What the CTA does: pairs of unit and split, in a static order.
+template <typename Config>
+struct SddmmWalk {
+  const SddmmParams& p;
+  std::int64_t index;
+  SddmmUnit unit{};
+  std::int32_t split = 0, slabs = 0, first_slab = 0;
+  __device__ explicit SddmmWalk(const SddmmParams& params) : p(params), index(blockIdx.x) { locate(); }
+  __device__ bool valid() const { return index < std::int64_t{p.units} * p.splits; }
+  __device__ void next() {
+    index += gridDim.x;
+    locate();
+  }
+  __device__ void locate() {
+    if (!valid()) return;
+    split = static_cast<std::int32_t>(index / p.units);
+    unit = find_unit(p, static_cast<std::int32_t>(index - std::int64_t{split} * p.units), Config::kUnitBlocks);
+    const std::int64_t total = (p.inner + Config::kSlab - 1) / Config::kSlab;
+    first_slab = split * p.slabs_per_split;
+    slabs = unit.blocks == 0 ? 0 : static_cast<std::int32_t>(min(std::int64_t{p.slabs_per_split}, total - first_slab));
+  }
+};
+
+template <typename Config>
+__device__ __forceinline__ void sddmm_copy_panel(const MatrixSource& source, std::uint32_t target, std::int64_t outer,
+                                                 std::int64_t inner, int lane) {
+  using Tile = TileCopy<Config::kPanelRows, Config::kPanelRowBytes, 1>;
+  const std::int64_t row0 = Config::kTransposed ? inner : outer, col0 = Config::kTransposed ? outer : inner;
+  const bool inside = row0 + Config::kPanelRows <= source.rows && col0 + Config::kPanelRowBytes / 2 <= source.cols;
+  if (inside && source.access == Access::chunks) {
+    const auto* corner = static_cast<const std::uint16_t*>(source.data) + row0 * source.stride + col0;
+    Tile::copy(target, corner, source.stride, 0, lane);
+  } else {
+    Tile::copy_checked(target, source, row0, col0, 0, lane);
+  }
+}
+
+template <typename Config>
+__device__ __forceinline__ void sddmm_produce(const SddmmParams& p, SddmmSharedHeader& header, std::uint32_t ring,
+                                              int lane) {
+  const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
+  const bool asynchronous = p.x.access != Access::elements && p.y.access != Access::elements;
+  int slot = 0;
+  std::uint32_t parity = 1;  // the slots begin empty
+  for (SddmmWalk<Config> walk(p); walk.valid(); walk.next()) {
+    const std::int32_t column = lane < walk.unit.blocks ? p.col[walk.unit.first_block + lane] : 0;
+    const std::int64_t row = std::int64_t{walk.unit.block_row} * Config::kBlock;
+#pragma unroll 1
+    for (int i = 0; i < walk.slabs; i++) {
+      const std::int64_t inner = std::int64_t{walk.first_slab + i} * Config::kSlab;
+      std::uint32_t target = ring + slot * Config::kSlotBytes;
+      ptx::mbarrier_wait(empty + slot * 8, parity);
+      sddmm_copy_panel<Config>(p.x, target, row, inner, lane);
+#pragma unroll 1
+      for (int b = 0; b < walk.unit.blocks; b++) {
+        target += Config::kPanelBytes;
+        const std::int64_t outer = std::int64_t{__shfl_sync(0xffffffffu, column, b)} * Config::kBlock;
+        sddmm_copy_panel<Config>(p.y, target, outer, inner, lane);
+      }
+      if (asynchronous) {
+        ptx::cp_async_mbarrier_arrive(full + slot * 8);
+      } else {
+        ptx::cp_async_wait_all();
+        ptx::mbarrier_arrive(full + slot * 8);
+      }
+      if (++slot == p.slots) {
+        slot = 0;
+        parity ^= 1;
+      }
+    }
+  }
+}
+
+/// Writes a warp's accumulators into its blocks: finished, or as they are into the split's partial sums.
+template <typename Config>
+__device__ __forceinline__ void sddmm_store(const SddmmParams& p, const SddmmWalk<Config>& walk,
+                                            const float (&acc)[Config::kTilesM][Config::kTilesN * 2][4], int warp_row,
+                                            int warp_col, int lane) {
+  using Element = typename Config::Element;
+  constexpr int kBlock = Config::kBlock;
+#pragma unroll
+  for (int b = 0; b < Config::kBlocksPerWarp; b++) {
+    const int position = warp_col * Config::kWarpN / kBlock + b;
+    if (position >= walk.unit.blocks) continue;
+    const std::int64_t block = walk.unit.first_block + position;
+    const int row0 = warp_row * Config::kWarpM, col0 = warp_col * Config::kWarpN % kBlock;
+    device::Epilogue e = p.epilogue;
+    e.out = static_cast<Element*>(e.out) + block * (kBlock * kBlock);
+    e.rows = min(p.rows - std::int64_t{walk.unit.block_row} * kBlock, std::int64_t{kBlock});
+    e.cols = min(p.cols - std::int64_t{p.col[block]} * kBlock, std::int64_t{kBlock});
+    float* const partial = p.partials + ((walk.split * p.nnz + block) * kBlock + row0) * kBlock + col0;
+#pragma unroll
+    for (int m = 0; m < Config::kTilesM; m++) {
+      constexpr int kTiles = Config::kBlockTilesN * 2;
+      const float(&strip)[kTiles][4] = reinterpret_cast<const float(&)[kTiles][4]>(acc[m][b * kTiles]);
+      if (p.splits == 1) {
+        device::store_strip<Element, device::Finish::scale>(e, row0 + m * 16, col0, strip, lane);
+      } else {
+        device::store_partial_strip(partial + m * 16 * kBlock, kBlock, strip, lane);
+      }
+    }
+    constexpr int kCols = Config::kWarpN < kBlock ? Config::kWarpN : kBlock;
+    if (p.splits == 1 && (e.rows < kBlock || e.cols < kBlock)) {  // padding becomes 0
+      for (int i = lane; i < Config::kWarpM * kCols; i += 32) {
+        const int row = row0 + i / kCols, col = col0 + i % kCols;
+        if (row >= e.rows || col >= e.cols) static_cast<std::uint16_t*>(e.out)[row * kBlock + col] = 0;
+      }
+    }
+  }
+}
+
+template <typename Config>
+__device__ __forceinline__ void sddmm_consume(const SddmmParams& p, SddmmSharedHeader& header, std::uint32_t ring, int warp,
+                                              int lane) {
+  using Element = typename Config::Element;
+  constexpr bool kT = Config::kTransposed;
+  constexpr int kRowBytes = Config::kPanelRowBytes, kTilesM = Config::kTilesM, kTilesN = Config::kTilesN;
+  const int warp_row = warp / Config::kWarpCols, warp_col = warp % Config::kWarpCols;
+  const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
+  const int m0 = warp_row * Config::kWarpM, n0 = warp_col * Config::kWarpN % Config::kBlock;
+  // ldmatrix of X yields (rows 0-7, k 0-7), (rows 8-15, k 0-7), (rows 0-7, k 8-15), (rows 8-15, k 8-15), as mma's A wants it.
+  const std::uint32_t x_offset = kT ? swizzled<kRowBytes>(lane % 8 + lane / 16 * 8, m0 / 8 + lane / 8 % 2)
+                                    : swizzled<kRowBytes>(m0 + lane % 16, lane / 16);
+  const std::uint32_t y_offset = (kT ? swizzled<kRowBytes>(lane % 16, n0 / 8 + lane / 16)
+                                     : swizzled<kRowBytes>(n0 + lane % 16, lane / 16)) +
+                                 (1 + warp_col * Config::kWarpN / Config::kBlock) * Config::kPanelBytes;
+  // Address of 16-element tile `tile` at k step `step` of a panel. Chunks within 128 bytes of a row are permuted.
+  const auto tile_address = [](std::uint32_t panel, int tile, int step) {
+    if constexpr (kT) {
+      constexpr int kPairs = kRowBytes >= 128 ? 4 : kRowBytes / 32;  // pairs of chunks that are permuted together
+      return (panel ^ tile % kPairs * 32) + tile / kPairs * (kPairs * 32) + step * 16 * kRowBytes;
+    } else {
+      return (panel ^ step * 32) + tile * 16 * kRowBytes;
+    }
+  };
+
+  int slot = 0;
+  std::uint32_t parity = 0;
+  for (SddmmWalk<Config> walk(p); walk.valid(); walk.next()) {
+    if (walk.unit.blocks == 0) continue;
+    const bool active = warp_col * Config::kWarpN / Config::kBlock < walk.unit.blocks;
+    float acc[kTilesM][kTilesN * 2][4] = {};
+#pragma unroll 1
+    for (int i = 0; i < walk.slabs; i++) {
+      ptx::mbarrier_wait(full + slot * 8, parity);
+      const std::uint32_t base = ring + slot * Config::kSlotBytes;
+      if (active) {
+#pragma unroll
+        for (int step = 0; step < Config::kSlab / 16; step++) {
+          std::uint32_t x[kTilesM][4];
+#pragma unroll
+          for (int m = 0; m < kTilesM; m++) ptx::ldmatrix_x4<kT>(x[m], tile_address(base + x_offset, m, step));
+#pragma unroll
+          for (int n = 0; n < kTilesN; n++) {
+            // A warp that owns several blocks finds each in a panel of its own.
+            const int panel = n / Config::kBlockTilesN * Config::kPanelBytes, tile = n % Config::kBlockTilesN;
+            std::uint32_t y[4];
+            ptx::ldmatrix_x4<kT>(y, tile_address(base + y_offset + panel, tile, step));
+#pragma unroll
+            for (int m = 0; m < kTilesM; m++) {
+              ptx::mma_m16n8k16<Element>(acc[m][n * 2], x[m][0], x[m][1], x[m][2], x[m][3], y[0], kT ? y[1] : y[2]);
+              ptx::mma_m16n8k16<Element>(acc[m][n * 2 + 1], x[m][0], x[m][1], x[m][2], x[m][3], kT ? y[2] : y[1], y[3]);
+            }
+          }
+        }
+      }
+      __syncwarp();
+      if (lane == 0) ptx::mbarrier_arrive(empty + slot * 8);
+      if (++slot == p.slots) {
+        slot = 0;
+        parity ^= 1;
+      }
+    }
+    sddmm_store<Config>(p, walk, acc, warp_row, warp_col, lane);
+  }
+}
+
+template <typename Config>
+__global__ void __launch_bounds__(Config::kThreads, 1) sddmm_kernel(const __grid_constant__ SddmmParams p) {
+  extern __shared__ __align__(256) unsigned char shared[];
+  auto& header = *reinterpret_cast<SddmmSharedHeader*>(shared);
+  const std::uint32_t ring = ptx::shared_address(shared) + 256;
+  static_assert(sizeof(SddmmSharedHeader) <= 256, "the ring begins 256 bytes in");
+  const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
+  if (threadIdx.x < static_cast<unsigned>(p.slots)) {
+    ptx::mbarrier_init(ptx::shared_address(&header.full[threadIdx.x]), 32);
+    ptx::mbarrier_init(ptx::shared_address(&header.empty[threadIdx.x]), Config::kConsumers);
+  }
+  __syncthreads();
+  if (warp < Config::kConsumers) {
+    sddmm_consume<Config>(p, header, ring, warp, lane);
+  } else {
+    sddmm_produce<Config>(p, header, ring, lane);
+  }
+}
+
+/// Adds the splits' partial sums in order, finishes them and zeroes the padding.
+template <typename Element>
+__global__ void sddmm_combine_kernel(const __grid_constant__ SddmmParams p, const std::int32_t* block_row, int block) {
+  const std::int64_t count = p.nnz * block * block;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count;
+       i += std::int64_t{gridDim.x} * blockDim.x) {
+    const std::int64_t index = i / (block * block);
+    const int row = static_cast<int>(i / block % block), col = static_cast<int>(i % block);
+    if (std::int64_t{block_row[index]} * block + row >= p.rows || std::int64_t{p.col[index]} * block + col >= p.cols) {
+      static_cast<std::uint16_t*>(p.epilogue.out)[i] = 0;
+      continue;
+    }
+    float sum = 0.0f;
+    for (int s = 0; s < p.splits; s++) sum += p.partials[s * count + i];
+    device::store_element<Element, device::Finish::scale>(p.epilogue, index * block + row, col, sum);
+  }
+}
+
+}  // namespace triage::sm80
