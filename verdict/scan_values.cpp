@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <string_view>
 
 #include "cpu/half.h"
 #include "triage/error.h"
@@ -64,13 +63,6 @@ void to_float(io::TensorDtype dtype, const void* in, std::size_t count, float* o
     default:
       throw Error(ErrorCode::invalid_argument, std::string("no weight dtype: ") + io::dtype_name(dtype));
   }
-}
-
-DLDataType kernel_dtype(const char* name) {
-  const std::string_view text = name;
-  if (text == "float16") return {kDLFloat, 16, 1};
-  if (text == "bfloat16") return {kDLBfloat, 16, 1};
-  return {kDLFloat, 32, 1};
 }
 
 void round_to(DLDataType dtype, float* values, std::size_t count, void* out) {

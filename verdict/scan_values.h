@@ -13,9 +13,6 @@ namespace triage::verdict {
 /// 0: "is zero" must survive the conversion.
 void to_float(io::TensorDtype dtype, const void* in, std::size_t count, float* out);
 
-/// "float32", "float16" or "bfloat16" as DLPack says it.
-DLDataType kernel_dtype(const char* name);
-
 /// Rounds `values` to the dtype in place, and writes them to `out` in that dtype.
 void round_to(DLDataType dtype, float* values, std::size_t count, void* out);
 
