@@ -1,0 +1,151 @@
+/* The C ABI: everything that triage.h offers, for C99 and for foreign-function interfaces.
+ *
+ * Every function that can fail returns a triage_status; what went wrong is a sentence in triage_last_error(). Results come
+ * back through the last pointer argument and are left alone on failure. Meanings, shapes and dtypes are those of
+ * block_pattern.h and sparse_gemm.h. Tensors are DLTensor views, read during the call and not kept. `stream` is a
+ * cudaStream_t, NULL the legacy default stream; ignored for host memory. Functions may be called from any thread. */
+#ifndef TRIAGE_C_API_H
+#define TRIAGE_C_API_H
+
+#include <dlpack/dlpack.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum triage_status {
+  TRIAGE_OK = 0,
+  TRIAGE_INVALID_ARGUMENT = 1, /* an argument is malformed */
+  TRIAGE_UNSUPPORTED = 2,      /* well-formed, but no kernel takes it here */
+  TRIAGE_OUT_OF_MEMORY = 3,    /* memory could not be had, or a workspace is too small */
+  TRIAGE_CUDA_ERROR = 4,       /* the CUDA runtime or driver reported an error */
+  TRIAGE_INTERNAL_ERROR = 5    /* a defect of the library */
+} triage_status;
+
+typedef enum triage_activation {
+  TRIAGE_ACTIVATION_NONE = 0,
+  TRIAGE_ACTIVATION_RELU = 1,
+  TRIAGE_ACTIVATION_GELU = 2,
+  TRIAGE_ACTIVATION_SILU = 3
+} triage_activation;
+
+typedef enum triage_values_layout { TRIAGE_VALUES_CANONICAL = 0, TRIAGE_VALUES_PACKED = 1 } triage_values_layout;
+
+typedef enum triage_sddmm_layout { TRIAGE_SDDMM_X_YT = 0, TRIAGE_SDDMM_XT_Y = 1 } triage_sddmm_layout;
+
+typedef enum triage_packed_for { TRIAGE_PACKED_FOR_SPMM = 0, TRIAGE_PACKED_FOR_LINEAR = 1 } triage_packed_for;
+
+/* The library's version, "major.minor.patch". */
+const char* triage_version(void);
+
+/* The sentence of the calling thread's last failed call; "" before the first. Valid until its next failed call. */
+const char* triage_last_error(void);
+
+/* The kernel that served the calling thread's last successful operation, "" if none did. Valid until its next call. */
+const char* triage_last_kernel(void);
+
+/* Number of CUDA devices that can be used; 0 without a driver. */
+int triage_cuda_device_count(void);
+
+/* Every kernel as seen from `device`, as a JSON array of {"name", "operation", "family", "dtypes", "block_size",
+ * "compiled", "can_run", "reason", "source", "source_sha256"}. The text is valid until this thread's next call. */
+triage_status triage_kernels_json(DLDevice device, const char** json);
+
+/* ---- Patterns ---- */
+
+typedef struct triage_pattern triage_pattern;
+
+typedef struct triage_pattern_info {
+  int64_t rows, cols;
+  int64_t block_rows, block_cols;
+  int64_t nnz_blocks;
+  double density;
+  int32_t block_size;
+  DLDevice device;
+} triage_pattern_info;
+
+/* Each creates a pattern that triage_pattern_destroy frees. */
+triage_status triage_pattern_from_bsr(const DLTensor* crow_indices, const DLTensor* col_indices, int64_t rows,
+                                      int64_t cols, int block_size, void* stream, triage_pattern** pattern);
+triage_status triage_pattern_from_mask(const DLTensor* mask, int64_t rows, int64_t cols, int block_size, void* stream,
+                                       triage_pattern** pattern);
+triage_status triage_pattern_from_dense(const DLTensor* matrix, int block_size, void* stream, triage_pattern** pattern);
+/* The transposed twin; shares the pattern's data and lives on without it. */
+triage_status triage_pattern_transposed(const triage_pattern* pattern, triage_pattern** transposed);
+triage_status triage_pattern_to(const triage_pattern* pattern, DLDevice device, void* stream, triage_pattern** copy);
+/* NULL is ignored. */
+void triage_pattern_destroy(triage_pattern* pattern);
+
+triage_status triage_pattern_update(triage_pattern* pattern, const DLTensor* crow_indices, const DLTensor* col_indices,
+                                    void* stream);
+triage_status triage_pattern_get_info(const triage_pattern* pattern, triage_pattern_info* info);
+
+/* Views of int32 arrays that the pattern owns. */
+triage_status triage_pattern_crow_indices(const triage_pattern* pattern, DLTensor* view);
+triage_status triage_pattern_col_indices(const triage_pattern* pattern, DLTensor* view);
+triage_status triage_pattern_transposed_positions(const triage_pattern* pattern, DLTensor* view);
+
+triage_status triage_gather_blocks(const triage_pattern* pattern, const DLTensor* matrix, const DLTensor* values,
+                                   void* stream);
+triage_status triage_scatter_blocks(const triage_pattern* pattern, const DLTensor* values, const DLTensor* matrix,
+                                    void* stream);
+
+/* ---- Block-sparse GEMM. Options may be NULL (the defaults), and so may the workspace (none). ---- */
+
+typedef struct triage_workspace {
+  void* data; /* aligned to 256 bytes, on the tensors' device */
+  size_t bytes;
+} triage_workspace;
+
+typedef struct triage_spmm_options {
+  float alpha; /* default 1 */
+  float beta;  /* default 0 */
+  int32_t values_layout; /* a triage_values_layout */
+} triage_spmm_options;
+
+typedef struct triage_linear_options {
+  int32_t activation;    /* a triage_activation */
+  int32_t values_layout; /* a triage_values_layout */
+} triage_linear_options;
+
+typedef struct triage_sddmm_options {
+  int32_t layout; /* a triage_sddmm_layout */
+  float alpha; /* default 1 */
+  float beta;  /* default 0 */
+} triage_sddmm_options;
+
+triage_spmm_options triage_spmm_defaults(void);
+triage_linear_options triage_linear_defaults(void);
+triage_sddmm_options triage_sddmm_defaults(void);
+
+/* c[M,N] = alpha * a[M,K] * b[K,N] + beta * c */
+triage_status triage_spmm(const triage_pattern* a, const DLTensor* a_values, const DLTensor* b, const DLTensor* c,
+                          const triage_spmm_options* options, const triage_workspace* workspace, void* stream);
+triage_status triage_spmm_workspace_bytes(const triage_pattern* a, const DLTensor* a_values, const DLTensor* b,
+                                          const DLTensor* c, const triage_spmm_options* options, size_t* bytes);
+
+/* y[T,out] = activation(x[T,in] * w[out,in]^T + bias[out]); bias may be NULL */
+triage_status triage_linear(const triage_pattern* w, const DLTensor* w_values, const DLTensor* x, const DLTensor* bias,
+                            const DLTensor* y, const triage_linear_options* options, const triage_workspace* workspace,
+                            void* stream);
+triage_status triage_linear_workspace_bytes(const triage_pattern* w, const DLTensor* w_values, const DLTensor* x,
+                                            const DLTensor* bias, const DLTensor* y,
+                                            const triage_linear_options* options, size_t* bytes);
+
+/* values = alpha * (x * y^T, or x^T * y, at the pattern's blocks) + beta * values */
+triage_status triage_sddmm(const triage_pattern* pattern, const DLTensor* x, const DLTensor* y, const DLTensor* values,
+                           const triage_sddmm_options* options, const triage_workspace* workspace, void* stream);
+triage_status triage_sddmm_workspace_bytes(const triage_pattern* pattern, const DLTensor* x, const DLTensor* y,
+                                           const DLTensor* values, const triage_sddmm_options* options, size_t* bytes);
+
+/* Rewrites canonical values for TRIAGE_VALUES_PACKED; packed_for is a triage_packed_for. */
+triage_status triage_prepack(const triage_pattern* pattern, const DLTensor* values, const DLTensor* packed,
+                             int32_t packed_for, void* stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
