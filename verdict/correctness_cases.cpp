@@ -64,10 +64,10 @@ void add_sizes(Grid& grid, int block) {
 }
 
 void add_patterns(Grid& grid, int block) {
-  const std::int64_t length = block >= 64 ? 18 : 33;
+  const std::int64_t length = block == 16 ? 33 : block == 32 ? 26 : block == 64 ? 14 : 10;
   for (const char* kind : kPatterns) {
     grid.add(grid.base(), length * block, length * block, 72, kind, 0.15);
-    grid.add(grid.base(), (length + 8) * block - 9, (length - 6) * block - 4, 17, kind, 0.3);
+    grid.add(grid.base(), (length + 8) * block - 9, (length - 4) * block - 4, 17, kind, 0.3);
   }
 }
 

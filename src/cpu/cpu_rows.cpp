@@ -1,5 +1,6 @@
 // The CPU family's registry rows: what they take, and which instruction set serves them.
 #include <cstdlib>
+#include <cstring>
 #include <string_view>
 
 #include "cpu/cpu_kernels.h"
@@ -55,14 +56,30 @@ std::size_t workspace_bytes(const SparseGemmProblem& problem, const Device&, con
 
 void launch(const SparseGemmCall& call) { kernel_for(call.problem.operation).run(call, cpu::available_threads()); }
 
+int element_bytes(DType dtype) {
+  switch (dtype) {
+    case DType::float16:
+    case DType::bfloat16: return 2;
+    case DType::float32: return 4;
+    case DType::float64: break;
+  }
+  return 8;
+}
+
+// The CPU reads blocks in their canonical order; packing exists so that programs need not ask where they run.
+void prepack_canonical(const SparseGemmCall& call, void* packed) {
+  const SparseGemmProblem& problem = call.problem;
+  std::memcpy(packed, call.values,
+              static_cast<std::size_t>(problem.nnz_blocks) * problem.block * problem.block * element_bytes(problem.dtype));
+}
+
 constexpr char kDtypes[] = "float16 bfloat16 float32 float64";
 
-// Packed values are canonical ones here: prepack is nullptr.
 constexpr SparseGemmKernel kKernels[] = {
     {"cpu_spmm", Operation::spmm, Family::cpu, 0, kDtypes, "src/cpu/spmm_kernel.cpp", can_run<Operation::spmm>,
-     no_schedule, workspace_bytes, launch, nullptr},
+     no_schedule, workspace_bytes, launch, prepack_canonical},
     {"cpu_linear", Operation::linear, Family::cpu, 0, kDtypes, "src/cpu/spmm_kernel.cpp", can_run<Operation::linear>,
-     no_schedule, workspace_bytes, launch, nullptr},
+     no_schedule, workspace_bytes, launch, prepack_canonical},
     {"cpu_sddmm", Operation::sddmm, Family::cpu, 0, kDtypes, "src/cpu/sddmm_kernel.cpp", can_run<Operation::sddmm>,
      no_schedule, workspace_bytes, launch, nullptr},
 };

@@ -28,15 +28,15 @@ struct Sums {
   /// `steps` is a multiple of 4.
   template <class T>
   void add_products(const T (&left)[kOracleRows][kSteps], const T (&right)[kSteps][kOracleColumns], int rows,
-                    int steps) {
+                    int columns, int steps) {
     Sum wide[kSteps][kOracleColumns];
     for (int k = 0; k < steps; ++k)
-      for (int c = 0; c < kOracleColumns; ++c) wide[k][c] = static_cast<Sum>(right[k][c]);
+      for (int c = 0; c < columns; ++c) wide[k][c] = static_cast<Sum>(right[k][c]);
     // Four steps at a time, so that a sum passes through memory once for four products.
     for (int k = 0; k < steps; k += 4)
       for (int r = 0; r < rows; ++r) {
         const Sum f0 = left[r][k], f1 = left[r][k + 1], f2 = left[r][k + 2], f3 = left[r][k + 3];
-        for (int c = 0; c < kOracleColumns; ++c) {
+        for (int c = 0; c < columns; ++c) {
           Sum sum = at[r][c];
           sum += f0 * wide[k][c];
           sum += f1 * wide[k + 1][c];
@@ -60,7 +60,7 @@ class TileComputer {
   using Plain = Compute<Storage>;  // float, or double for float64
   using Exact = std::conditional_t<std::is_same_v<Storage, double>, long double, double>;
 
-  TileComputer(const SparseGemmCall& call, const OracleTile& tile) : call_(call), tile_(tile) {
+  TileComputer(const SparseGemmCall& call, const OracleTile& tile) : call_(call), tile_(tile), columns_((tile.columns + 15) / 16 * 16) {
     exact_.clear(tile.rows);
     plain_.clear(tile.rows);
   }
@@ -152,8 +152,8 @@ class TileComputer {
       for (int r = 0; r < tile_.rows; ++r) left_[r][steps] = 0;
       for (int c = 0; c < kOracleColumns; ++c) right_[steps][c] = 0;
     }
-    exact_.add_products(left_, right_, tile_.rows, steps);
-    plain_.add_products(left_, right_, tile_.rows, steps);
+    exact_.add_products(left_, right_, tile_.rows, columns_, steps);
+    plain_.add_products(left_, right_, tile_.rows, columns_, steps);
     add_squares(steps);
   }
 
@@ -195,6 +195,7 @@ class TileComputer {
   Plain left_[kOracleRows][kSteps] = {};
   Plain right_[kSteps][kOracleColumns] = {};
   double terms_ = 0, squares_ = 0;
+  int columns_;  // of the tile, in whole vectors
 };
 
 template <class Storage>
