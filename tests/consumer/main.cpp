@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <vector>
 
 namespace {
@@ -32,8 +33,16 @@ int main() {
   for (int k = 0; k < kSize; ++k)
     for (int n = 0; n < kColumns; ++n) b[k * kColumns + n] = static_cast<float>(k + n);
   std::int64_t values_shape[] = {2, kBlock, kBlock}, dense_shape[] = {kSize, kColumns};
-  triage::spmm(pattern, view(values.data(), kDLFloat, 32, 3, values_shape), view(b.data(), kDLFloat, 32, 2, dense_shape),
-               view(c.data(), kDLFloat, 32, 2, dense_shape));
+  const DLTensor a = view(values.data(), kDLFloat, 32, 3, values_shape);
+  const DLTensor dense = view(b.data(), kDLFloat, 32, 2, dense_shape), out = view(c.data(), kDLFloat, 32, 2, dense_shape);
+
+  // The workspace is the caller's: one byte array, aligned to 256 bytes, is enough for any number of calls.
+  const std::size_t bytes = triage::spmm_workspace_bytes(pattern, a, dense, out);
+  std::vector<unsigned char> memory(bytes + 256);
+  void* aligned = memory.data();
+  std::size_t space = memory.size();
+  const triage::Workspace workspace{std::align(256, bytes, aligned, space), bytes};
+  triage::spmm(pattern, a, dense, out, {}, workspace);
 
   for (int m = 0; m < kSize; ++m)
     for (int n = 0; n < kColumns; ++n) {
