@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <regex>
@@ -15,20 +18,22 @@
 #include "io/safetensors_model.h"
 #include "io/text.h"
 #include "triage/triage.h"
+#include "verdict/commands.h"
+#include "verdict/device_choice.h"
 #include "verdict/scan_blocks.h"
 #include "verdict/scan_measure.h"
 #include "verdict/scan_report.h"
 #include "verdict/scan_save.h"
 #include "verdict/scan_weights.h"
 #include "verdict/terminal.h"
+#include "verdict/time_case.h"
 
 namespace triage::verdict {
 namespace {
 
-constexpr int kWrongResult = 1, kBadInput = 2, kNoDevice = 3, kTooNoisy = 4, kGpuFailed = 5;
 constexpr std::int64_t kMaxTokens = 1 << 20;
-// Where the break-even density is looked for; 1 is measured anyway.
-constexpr double kBreakEvenDensities[] = {0.05, 0.25, 0.5, 1.0};
+// Where the break-even density is looked for, upwards until dense is faster.
+constexpr double kBreakEvenDensities[] = {0.05, 0.15, 0.3, 0.5, 0.75, 1.0};
 constexpr std::uint64_t kPatternSeed = 7;
 
 struct NoDevice : Error {
@@ -46,20 +51,13 @@ std::optional<std::regex> expression(const std::string& text, const char* option
   }
 }
 
-DLDevice chosen_device(const std::string& text) {
-  if (text == "cpu") return {kDLCPU, 0};
-  const int devices = cuda_device_count();
-  if (text == "auto") return devices > 0 ? DLDevice{kDLCUDA, 0} : DLDevice{kDLCPU, 0};
-  std::smatch match;
-  if (!std::regex_match(text, match, std::regex("cuda(:([0-9]{1,3}))?"))) {
-    refuse(fmt::format("--device {} is unknown (accepted: auto, cpu, cuda, cuda:0, cuda:1, ...)", io::quote(text)));
-  }
-  const int ordinal = match[2].matched ? std::stoi(match[2]) : 0;
-  if (ordinal >= devices) {
-    throw NoDevice(devices == 0 ? "--device " + text + ": no CUDA device can be used here"
-                                : fmt::format("--device {}: there are {} CUDA devices", text, devices));
-  }
-  return {kDLCUDA, ordinal};
+DLDevice chosen_device(std::string text) {
+  if (text == "auto") text = cuda_device_count() > 0 ? "cuda" : "cpu";
+  if (text == "all") refuse("--device is 'all'; accepted: auto, cpu, cuda, cuda:N");
+  const DeviceChoice choice = choose_devices(text);
+  if (choice.exit_code == kNoDevice) throw NoDevice(choice.problem);
+  if (choice.exit_code != 0) refuse(choice.problem);
+  return choice.devices.front();
 }
 
 // Checks what can be checked before the model is opened, and fills in the block sizes.
@@ -223,15 +221,23 @@ class Scan {
     });
     if (too_large) return;  // said already for the layer itself
     for (const int block : options_.blocks) {
-      BreakEven shape{rows, cols, block, dtype, 0, {}, 0};
+      BreakEven shape{rows, cols, {}, false};
+      ReceiptCrossover& crossover = shape.crossover;
+      crossover.op = "sparse_gemm.linear";
+      crossover.dtype = dtype;
+      crossover.block = block;
+      crossover.dense_peer = bench_->dense_name();
       for (const double density : kBreakEvenDensities) {
         const Measurement measured = bench_->time(random_blocks(rows, cols, block, density, kPatternSeed), dtype);
         if (!measured.sparse || !measured.dense) return;
-        if (!shape.points.empty() && measured.density <= shape.points.back().first) continue;  // few blocks
-        shape.points.emplace_back(measured.density, measured.sparse->median);
-        shape.dense_ms = measured.dense->median;
+        if (!crossover.points.empty() && measured.density <= crossover.points.back().first) continue;  // few blocks
+        crossover.points.emplace_back(measured.density, measured.sparse->median);
+        crossover.dense_ms = measured.dense->median;
+        crossover.kernel = measured.kernel;
+        shape.disturbed |= measured.disturbed;
+        if (measured.speedup() < 1) break;
       }
-      find_break_even(shape);
+      place_crossover(crossover);
       report_.break_even.push_back(std::move(shape));
     }
   }
@@ -253,10 +259,28 @@ void print_out(const std::string& text) {
   }
 }
 
+// Idle threads of the one library must not slow the other down (as in the verdict's workers). OpenMP reads its settings
+// when the program starts, so they are set and the program starts again; where it cannot, it just goes on.
+void restart_for_timing() {
+  if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  ::setenv("GOMP_SPINCOUNT", "20000", 1);
+  ::setenv("OPENBLAS_THREAD_TIMEOUT", "18", 0);
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::string text((std::istreambuf_iterator<char>(file)), {});
+  std::vector<char*> arguments;
+  for (std::size_t begin = 0; begin < text.size(); begin = text.find('\0', begin) + 1) {
+    arguments.push_back(text.data() + begin);
+    if (text.find('\0', begin) == std::string::npos) break;
+  }
+  if (arguments.empty()) return;
+  arguments.push_back(nullptr);
+  ::execv("/proc/self/exe", arguments.data());
+}
+
 int exit_code_of(const ScanReport& report) {
   const ScanTotals totals = report.totals();
   if (totals.wrong > 0) return kWrongResult;
-  return totals.measured > 0 && totals.unclear == totals.measured ? kTooNoisy : 0;
+  return totals.measured > 0 && totals.unclear == totals.measured ? kTooNoisy : kAllRight;
 }
 
 int scan_and_print(const ScanOptions& options) {
@@ -289,11 +313,11 @@ int run_scan(const ScanOptions& options) {
     return fail(error.what(), kNoDevice);
   } catch (const Error& error) {
     const bool machine = error.code() == ErrorCode::cuda || error.code() == ErrorCode::out_of_memory;
-    return fail(error.what(), machine ? kGpuFailed : kBadInput);
+    return fail(error.what(), machine ? kHungOrCrashed : kUsage);
   } catch (const std::bad_alloc&) {
-    return fail("out of memory", kGpuFailed);
+    return fail("out of memory", kHungOrCrashed);
   } catch (const std::exception& error) {
-    return fail(error.what(), kBadInput);
+    return fail(error.what(), kUsage);
   }
 }
 
@@ -321,7 +345,10 @@ void add_scan_command(CLI::App& app, int& exit_code) {
   command->add_flag("!--no-measure", options->measure, "count zero blocks only, run nothing");
   command->add_flag("--json", options->json, "print JSON");
   command->add_flag("--md", options->markdown, "print Markdown");
-  command->callback([options, &exit_code] { exit_code = run_scan(*options); });
+  command->callback([options, &exit_code] {
+    if (options->measure) restart_for_timing();
+    exit_code = run_scan(*options);
+  });
 }
 
 }  // namespace triage::verdict

@@ -9,26 +9,22 @@
 
 #include "io/text.h"
 #include "registry/device.h"
+#include "verdict/correctness_cases.h"
+#include "verdict/host_load.h"
 #include "verdict/operands.h"
 #include "verdict/peers.h"
 #include "verdict/random_inputs.h"
 #include "verdict/scan_values.h"
+#include "verdict/time_case.h"
 #include "verdict/timed_problem.h"
 #include "verdict/timing.h"
 #include "verdict/work.h"
-#if TRIAGE_HAS_CUDA
-#include "verdict/cuda_stopwatch.h"
-#endif
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace triage::verdict {
 namespace {
 
 constexpr int kSampledOutputs = 64;
 constexpr std::uint64_t kSeed = 0x7269616765;
-constexpr double kBudgetMs = 80;  // for each of the two contenders
 constexpr DLDevice kHost{kDLCPU, 0};
 
 bool on_cpu(DLDevice device) { return device.device_type == kDLCPU; }
@@ -44,30 +40,21 @@ std::uint64_t available_host_bytes() {
   return 0;
 }
 
-int host_threads() {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
 bool apart(const ReceiptTime& faster, const ReceiptTime& slower) { return faster.p80 < slower.p20; }
 
-std::unique_ptr<Stopwatch> make_stopwatch(DLDevice device) {
-#if TRIAGE_HAS_CUDA
-  if (!on_cpu(device)) return std::make_unique<CudaStopwatch>(nullptr, nullptr);
-#endif
-  (void)device;
-  return std::make_unique<CpuStopwatch>();
+Job job_on(DLDevice device) {
+  Job job;
+  job.cuda = !on_cpu(device);
+  job.ordinal = device.device_id;
+  return job;
 }
 
-PeerList dense_peers(TimedProblem& problem, Stopwatch& stopwatch) {
+PeerList dense_peers(TimedProblem& problem, JobContext& context, Stopwatch& stopwatch) {
 #if TRIAGE_HAS_CUDA
-  if (!on_cpu(problem.request().device)) return gpu_peers(problem, stopwatch, /*dense_only=*/true);
+  if (context.cuda()) return gpu_peers(problem, stopwatch, /*dense_only=*/true);
 #endif
   (void)stopwatch;
-  return cpu_peers(problem, host_threads());
+  return cpu_peers(problem, context.threads());
 }
 
 // The problem with packed values where the kernel has such a layout: weights are packed once and used many times.
@@ -105,6 +92,7 @@ double Measurement::speedup() const { return sparse && dense ? dense->median / s
 
 Verdict Measurement::verdict() const {
   if (!sparse || !dense) return Verdict::not_measured;
+  if (disturbed) return Verdict::unclear;
   if (apart(*sparse, *dense)) return Verdict::yes;
   return apart(*dense, *sparse) ? Verdict::no : Verdict::unclear;
 }
@@ -116,30 +104,33 @@ double Measurement::output_error() const {
 
 // A row-major matrix in the device's memory.
 struct LinearBench::Operand {
-  Operand(DLDevice device, DLDataType type, std::int64_t rows, std::int64_t cols)
-      : buffer(device, static_cast<std::size_t>(rows * cols) * type.bits / 8, nullptr),
-        view(buffer.data(), device, type, {rows, cols}) {}
+  Operand(const JobContext& context, DLDataType type, std::int64_t rows, std::int64_t cols)
+      : stream(context.stream()),
+        buffer(context.device(), static_cast<std::size_t>(rows * cols) * type.bits / 8, stream),
+        view(buffer.data(), context.device(), type, {rows, cols}) {}
   std::size_t count() const { return static_cast<std::size_t>(view.shape[0] * view.shape[1]); }
   // Rounds `values` to the dtype and copies them to the device.
   void upload(std::vector<float>& values) {
     std::vector<unsigned char> bytes(buffer.bytes());
     round_to(view.tensor.dtype, values.data(), values.size(), bytes.data());
-    copy_bytes(buffer.data(), view.tensor.device, bytes.data(), kHost, bytes.size(), nullptr, "scan's operands");
-    synchronize(view.tensor.device, nullptr);
+    copy_bytes(buffer.data(), view.tensor.device, bytes.data(), kHost, bytes.size(), stream, "scan's operands");
+    synchronize(view.tensor.device, stream);
   }
   std::vector<float> download() const {
     std::vector<unsigned char> bytes(buffer.bytes());
     std::vector<float> values(count());
-    copy_bytes(bytes.data(), kHost, buffer.data(), view.tensor.device, bytes.size(), nullptr, "scan's outputs");
-    synchronize(view.tensor.device, nullptr);
+    copy_bytes(bytes.data(), kHost, buffer.data(), view.tensor.device, bytes.size(), stream, "scan's outputs");
+    synchronize(view.tensor.device, stream);
     widen_from(view.tensor.dtype, bytes.data(), values.size(), values.data());
     return values;
   }
+  Stream stream;
   Buffer buffer;
   TensorView view;
 };
 
-LinearBench::LinearBench(DLDevice device, std::int64_t tokens) : device_(device), tokens_(tokens) {
+LinearBench::LinearBench(DLDevice device, std::int64_t tokens)
+    : context_(job_on(device)), device_(device), tokens_(tokens) {
   // A small problem tells which dense library there is.
   const Measurement probe = time(random_blocks(128, 128, 32, 1.0, kSeed), dtype_for(device, io::TensorDtype::bf16));
   dense_absence_ = probe.not_measured;
@@ -154,7 +145,7 @@ const char* LinearBench::dtype_for(DLDevice device, io::TensorDtype stored) {
 
 std::string LinearBench::device_name() const {
   const std::string name = probe_device(device_).name;
-  return on_cpu(device_) ? fmt::format("{} ({} threads)", name, host_threads()) : name;
+  return on_cpu(device_) ? fmt::format("{} ({} threads)", name, context_.threads()) : name;
 }
 
 // Memory: the dense weight and its blocks, for the product and again (blocks twice: packed) for the stopwatch.
@@ -177,10 +168,10 @@ std::string LinearBench::load(const WeightMatrix& weight) {
     for (auto* operand : {&weight_, &x_, &y_}) operand->reset();
     const DLDataType type = dlpack_dtype(dtype_from_name(dtype));
     dtype_ = dtype;
-    weight_ = std::make_unique<Operand>(device_, type, weight.rows(), weight.cols());
-    x_ = std::make_unique<Operand>(device_, type, tokens_, weight.cols());
-    y_ = std::make_unique<Operand>(device_, type, tokens_, weight.rows());
-    fill_centred(dtype_from_name(dtype), x_->buffer.data(), tokens_, weight.cols(), kSeed, device_, nullptr);
+    weight_ = std::make_unique<Operand>(context_, type, weight.rows(), weight.cols());
+    x_ = std::make_unique<Operand>(context_, type, tokens_, weight.cols());
+    y_ = std::make_unique<Operand>(context_, type, tokens_, weight.rows());
+    fill_centred(dtype_from_name(dtype), x_->buffer.data(), tokens_, weight.cols(), kSeed, device_, context_.stream());
     host_x_ = x_->download();
     host_weight_.resize(weight_->count());
   }
@@ -221,15 +212,19 @@ Measurement LinearBench::time(const BlockList& blocks, const std::string& dtype)
   request.shape.k = blocks.cols;
   request.shape.block = blocks.block;
   request.shape.density = result.density;
+  request.shape.nnz_blocks = blocks.nonzero();
   request.device = device_;
+  request.stream = context_.stream();
+  request.copies = timing_copies(request.op, dtype, request.shape, context_);
   const std::unique_ptr<TimedProblem> problem = make_problem(request, blocks);
   problem->poison_outputs();
   problem->run(0);
+  context_.synchronize();
   result.kernel = last_kernel();
   result.layout = problem->request().shape.layout;
 
-  const std::unique_ptr<Stopwatch> stopwatch = make_stopwatch(device_);
-  const PeerList peers = dense_peers(*problem, *stopwatch);
+  const std::unique_ptr<Stopwatch> stopwatch = context_.make_stopwatch();
+  const PeerList peers = dense_peers(*problem, context_, *stopwatch);
   std::vector<Contender> contenders{{"sparse", [&](int copy) { problem->run(copy); }}};
   if (!peers.present.empty()) {
     const Peer& dense = peers.present.front();
@@ -238,9 +233,12 @@ Measurement LinearBench::time(const BlockList& blocks, const std::string& dtype)
   } else {
     result.not_measured = peers.absent.empty() ? "no dense library was found" : peers.absent.front().reason;
   }
-  TimingPlan plan;
-  plan.budget_ms = kBudgetMs;
-  const std::vector<ReceiptTime> times = time_alternating(contenders, *stopwatch, plan);
+  const HostLoad load;
+  const std::vector<ReceiptTime> times = time_alternating(contenders, *stopwatch, context_.timing_plan(/*quick=*/true));
+  if (!context_.cuda()) {
+    result.other_cores = load.other_cores();
+    result.disturbed = load.disturbs(context_.threads());
+  }
   result.sparse = times[0];
   if (times.size() > 1) result.dense = times[1];
   return result;
@@ -248,16 +246,17 @@ Measurement LinearBench::time(const BlockList& blocks, const std::string& dtype)
 
 // Y = X * W^T with some blocks of the loaded weight.
 std::vector<float> LinearBench::product(const BlockList& blocks) {
-  const BlockPattern pattern = blocks.pattern().to(device_);
+  const Stream stream = context_.stream();
+  const BlockPattern pattern = blocks.pattern().to(device_, stream);
   const std::int64_t block = blocks.block;
   const DLDataType type = weight_->view.tensor.dtype;
-  const Buffer memory(device_, static_cast<std::size_t>(blocks.nonzero() * block * block) * type.bits / 8, nullptr);
+  const Buffer memory(device_, static_cast<std::size_t>(blocks.nonzero() * block * block) * type.bits / 8, stream);
   const TensorView values(memory.data(), device_, type, {blocks.nonzero(), block, block});
-  gather_blocks(pattern, weight_->view.tensor, values.tensor);
+  gather_blocks(pattern, weight_->view.tensor, values.tensor, stream);
   const DLTensor &x = x_->view.tensor, &y = y_->view.tensor;
-  const Buffer workspace(device_, linear_workspace_bytes(pattern, values.tensor, x, nullptr, y), nullptr);
-  poison(y_->buffer.data(), y_->buffer.bytes(), device_, nullptr);  // an output that nobody wrote shows
-  linear(pattern, values.tensor, x, nullptr, y, {}, {workspace.data(), workspace.bytes()});
+  const Buffer workspace(device_, linear_workspace_bytes(pattern, values.tensor, x, nullptr, y), stream);
+  poison(y_->buffer.data(), y_->buffer.bytes(), device_, stream);  // an output that nobody wrote shows
+  linear(pattern, values.tensor, x, nullptr, y, {}, {workspace.data(), workspace.bytes()}, stream);
   return y_->download();
 }
 

@@ -11,12 +11,13 @@
 
 #include "device/memory.h"
 #include "triage/triage.h"
+#include "verdict/job_context.h"
 #include "verdict/receipt.h"
 #include "verdict/scan_blocks.h"
 
 namespace triage::verdict {
 
-/// Whether sparse beat dense; `unclear` where the spreads of the two times overlap.
+/// Whether sparse beat dense; `unclear` where the spreads of the two times overlap, or other programs disturbed them.
 enum class Verdict { yes, no, unclear, not_measured };
 const char* verdict_name(Verdict verdict);
 
@@ -29,6 +30,8 @@ struct Measurement {
   std::string layout;  ///< of the values: canonical or packed
   std::optional<ReceiptTime> sparse;
   std::optional<ReceiptTime> dense;            ///< absent if no dense library was found
+  double other_cores = 0;                      ///< CPU cores that other programs kept busy meanwhile
+  bool disturbed = false;                      ///< by those, so much that the times say nothing
   std::string not_measured;                    ///< why `dense` is absent
   std::string wrong;                           ///< the first sampled output that double precision contradicts; or empty
   double error_squared = 0, norm_squared = 0;  ///< of sparse output minus dense output, and of the dense output
@@ -67,6 +70,7 @@ class LinearBench {
   std::vector<float> product(const BlockList& blocks);
   std::string first_wrong_output(const BlockList& blocks, const std::vector<float>& y) const;
 
+  JobContext context_;
   DLDevice device_;
   std::int64_t tokens_;
   std::string dense_name_, dense_absence_;

@@ -9,7 +9,6 @@
 #include <set>
 
 #include "io/text.h"
-#include "verdict/report.h"
 #include "verdict/terminal.h"
 
 namespace triage::verdict {
@@ -131,14 +130,21 @@ std::string legend(const ScanReport& report) {
   return text + " sparse,\ndense: milliseconds a call, medians. gain: dense / sparse. pays: sparse beats dense.\n";
 }
 
+// "41%", "none (<5%)": sparse was slower down to the lowest density measured, "all".
+std::string break_even_cell(const BreakEven& shape) {
+  const ReceiptCrossover& crossover = shape.crossover;
+  std::string text = share_text(crossover.density);
+  if (crossover.relation == "below") text = fmt::format("none (<{})", text);
+  if (crossover.relation == "above") text = "all";
+  return text + (shape.disturbed ? " ?" : "");
+}
+
 TextTable break_even_table(const ScanReport& report) {
   std::set<int> blocks;
   std::map<std::pair<std::int64_t, std::int64_t>, std::map<int, std::string>> shapes;
   for (const auto& shape : report.break_even) {
-    blocks.insert(shape.block);
-    const double least = shape.points.front().first;
-    shapes[{shape.rows, shape.cols}][shape.block] =
-        shape.density <= 0 ? fmt::format("none (<{})", share_text(least)) : share_text(shape.density);
+    blocks.insert(shape.crossover.block);
+    shapes[{shape.rows, shape.cols}][shape.crossover.block] = break_even_cell(shape);
   }
   Row header{"shape"};
   for (const int block : blocks) header.push_back(fmt::format("block {}", block));
@@ -225,6 +231,13 @@ std::vector<std::string> skipped_lines(const ScanReport& report) {
 
 std::vector<std::string> problem_lines(const ScanReport& report) {
   std::vector<std::string> lines;
+  const std::size_t disturbed = report.totals().disturbed;
+  if (disturbed > 0) {
+    lines.push_back(
+        fmt::format("Other programs kept the CPU busy during {} of {} measurements: their times say little. "
+                    "Run this again on a quiet machine.",
+                    disturbed, report.totals().measured));
+  }
   for (const auto& layer : report.layers) {
     if (!layer.not_measured.empty()) {
       lines.push_back(fmt::format("{} was not measured: {}", io::quote(layer.name), layer.not_measured));
@@ -305,20 +318,6 @@ const Measurement* LayerReport::best() const {
   return best;
 }
 
-void find_break_even(BreakEven& shape) {
-  shape.density = 0;
-  for (std::size_t i = shape.points.size(); i-- > 0;) {
-    const auto& [density, ms] = shape.points[i];
-    if (ms > shape.dense_ms) continue;
-    shape.density = density;
-    if (i + 1 < shape.points.size()) {  // the next point is slower than dense
-      const auto& [next_density, next_ms] = shape.points[i + 1];
-      shape.density += (next_density - density) * (shape.dense_ms - ms) / (next_ms - ms);
-    }
-    return;
-  }
-}
-
 ScanTotals ScanReport::totals() const {
   ScanTotals totals;
   totals.layers = layers.size();
@@ -344,6 +343,7 @@ ScanTotals ScanReport::totals() const {
     totals.faster += best->verdict() == Verdict::yes;
     totals.slower += best->verdict() == Verdict::no;
     totals.unclear += best->verdict() == Verdict::unclear;
+    totals.disturbed += best->disturbed;
     totals.sparse_ms += best->sparse->median;
     totals.dense_ms += best->dense->median;
   }

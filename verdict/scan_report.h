@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "verdict/json.h"
+#include "verdict/receipt.h"
 #include "verdict/scan_measure.h"
 #include "verdict/scan_weights.h"
 
@@ -34,20 +35,13 @@ struct LayerReport {
 /// At which density `linear` begins to beat the dense product for one shape.
 struct BreakEven {
   std::int64_t rows = 0, cols = 0;
-  int block = 0;
-  std::string dtype;
-  double dense_ms = 0;
-  std::vector<std::pair<double, double>> points;  ///< density, milliseconds; by rising density
-  /// Sparse is faster below it: interpolated between two points. 0: at no density measured; 1: at each.
-  double density = 0;
+  ReceiptCrossover crossover;
+  bool disturbed = false;  ///< a measurement was
 };
-
-/// Fills in `density` from the points.
-void find_break_even(BreakEven& shape);
 
 /// All layers that were measured, taken together.
 struct ScanTotals {
-  std::size_t layers = 0, measured = 0, faster = 0, slower = 0, unclear = 0, wrong = 0;
+  std::size_t layers = 0, measured = 0, faster = 0, slower = 0, unclear = 0, disturbed = 0, wrong = 0;
   std::array<std::int64_t, 4> blocks{}, nonzero{};
   double sparse_ms = 0, dense_ms = 0;  ///< of layers that have both
   double error_squared = 0, norm_squared = 0;

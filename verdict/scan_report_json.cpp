@@ -19,10 +19,13 @@ Json measurement_json(const Measurement& measured) {
             {"density", measured.density},
             {"nnz_blocks", measured.nnz_blocks},
             {"kernel", measured.kernel},
+            {"layout", measured.layout},
             {"sparse_ms", measured.sparse ? time_json(*measured.sparse) : Json(nullptr)},
             {"dense_ms", measured.dense ? time_json(*measured.dense) : Json(nullptr)},
             {"speedup", measured.dense ? number(measured.speedup()) : Json(nullptr)},
             {"pays", verdict_name(measured.verdict())},
+            {"disturbed", measured.disturbed},
+            {"other_cores", measured.other_cores},
             {"output_error", number(measured.output_error())},
             {"correct", {{"ok", measured.wrong.empty()}}}};
   if (!measured.wrong.empty()) json["correct"]["detail"] = measured.wrong;
@@ -72,6 +75,7 @@ Json totals_json(const ScanReport& report) {
             {"faster", totals.faster},
             {"slower", totals.slower},
             {"unclear", totals.unclear},
+            {"disturbed", totals.disturbed},
             {"wrong", totals.wrong},
             {"sparse_ms", totals.sparse_ms},
             {"dense_ms", totals.dense_ms},
@@ -102,14 +106,18 @@ Json scan_json(const ScanReport& report) {
   json["totals"] = totals_json(report);
   json["break_even"] = Json::array();
   for (const auto& shape : report.break_even) {
+    const ReceiptCrossover& crossover = shape.crossover;
     Json points = Json::array();
-    for (const auto& [density, ms] : shape.points) points.push_back({{"density", density}, {"sparse_ms", ms}});
+    for (const auto& [density, ms] : crossover.points) points.push_back({{"density", density}, {"sparse_ms", ms}});
     json["break_even"].push_back({{"shape", {shape.rows, shape.cols}},
-                                  {"block", shape.block},
-                                  {"dtype", shape.dtype},
-                                  {"dense_ms", shape.dense_ms},
+                                  {"block", crossover.block},
+                                  {"dtype", crossover.dtype},
+                                  {"kernel", crossover.kernel},
+                                  {"dense_ms", crossover.dense_ms},
                                   {"points", points},
-                                  {"density", shape.density}});
+                                  {"density", crossover.density},
+                                  {"relation", crossover.relation},
+                                  {"disturbed", shape.disturbed}});
   }
   json["skipped"] = Json::array();
   for (const auto& tensor : report.skipped) {
