@@ -87,6 +87,7 @@ struct ReceiptCase {
 struct ReceiptGrid {
   std::string op, kernel, family, source_sha256;
   int cases = 0, failed = 0;
+  int refused = 0;      ///< problems that the kernel says it does not take; not among `cases`
   Outcome outcome = Outcome::ok;
   std::string failure;  ///< the first failure
   int shared_memory_kb = 0;

@@ -148,6 +148,7 @@ ReceiptGrid read_grid(const Fields& fields) {
   grid.source_sha256 = fields.text("source_sha256");
   grid.cases = static_cast<int>(fields.integer("cases"));
   grid.failed = static_cast<int>(fields.integer("failed"));
+  grid.refused = static_cast<int>(fields.integer_or("refused", 0));
   grid.outcome = outcome_from(fields);
   grid.failure = fields.text_or("failure", "");
   grid.shared_memory_kb = static_cast<int>(fields.integer_or("shared_memory_kb", 0));
@@ -273,6 +274,7 @@ Json to_json(const ReceiptGrid& grid) {
             {"source_sha256", grid.source_sha256},
             {"cases", grid.cases},
             {"failed", grid.failed}};
+  if (grid.refused > 0) json["refused"] = grid.refused;
   if (grid.outcome != Outcome::ok) json["outcome"] = outcome_name(grid.outcome);
   set_if(json, "failure", grid.failure);
   if (grid.shared_memory_kb > 0) json["shared_memory_kb"] = grid.shared_memory_kb;

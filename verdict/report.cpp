@@ -92,18 +92,24 @@ std::string factor(double times) { return fmt::format("{:.2f}x", times); }
 std::string percent(double share) { return fmt::format("{:.0f}%", 100 * share); }
 
 const std::vector<std::string>& result_header() {
-  static const std::vector<std::string> header{"kernel", "case",      "dtype",     "layout",    "result", "ms",
-                                               "TF/s",   "% of roof", "best peer", "peer TF/s", "speed",  "vs dense"};
+  static const std::vector<std::string> header{"kernel",    "case",      "dtype",     "result", "ms",      "TF/s",
+                                               "% of roof", "best peer", "peer TF/s", "speed",  "vs dense"};
   return header;
 }
 
+std::string case_label(const ReceiptShape& shape, int shared_memory_kb) {
+  const bool cube = shape.m == shape.n && shape.n == shape.k;
+  std::string label = cube ? fmt::format("{} {}", shape.name, shape.m) : shape.name;
+  label += fmt::format(" b{} d{:.2g}", shape.block, shape.density);
+  if (!shape.epilogue.empty()) label += " " + shape.epilogue;
+  if (shape.layout != "canonical") label += " " + shape.layout;
+  if (shared_memory_kb > 0) label += fmt::format(" {}KB", shared_memory_kb);
+  return label;
+}
+
 std::vector<std::string> result_cells(const ReceiptCase& result) {
-  const ReceiptShape& s = result.shape;
-  std::string label = fmt::format("{} {}x{}x{} b{} d{:.3g}", s.name, s.m, s.n, s.k, s.block, s.density);
-  if (s.pattern != "uniform" && s.name.find(s.pattern) == std::string::npos) label += " " + s.pattern;
-  if (!s.epilogue.empty()) label += " " + s.epilogue;
-  if (result.shared_memory_kb > 0) label += fmt::format(" {}KB", result.shared_memory_kb);
-  std::vector<std::string> cells{result.kernel, label, result.dtype, s.layout, outcome_word(result)};
+  std::vector<std::string> cells{result.kernel, case_label(result.shape, result.shared_memory_kb), result.dtype,
+                                 outcome_word(result)};
   const bool timed = result.time.has_value();
   cells.push_back(timed ? milliseconds(result.time->median) : "-");
   cells.push_back(timed ? rate(result.tflops) : "-");
@@ -152,7 +158,8 @@ std::string grid_sentence(const ReceiptGrid& grid) {
     return fmt::format("{}: {} of {} problems of the correctness grid are wrong; the first: {}", grid.kernel, grid.failed,
                        grid.cases, grid.failure);
   }
-  return fmt::format("{}: {} problems of the correctness grid, all correct", grid.kernel, grid.cases);
+  const std::string refused = grid.refused > 0 ? fmt::format("; {} more it does not take", grid.refused) : "";
+  return fmt::format("{}: {} problems of the correctness grid, all correct{}", grid.kernel, grid.cases, refused);
 }
 
 std::vector<std::string> recommendations(const Run& run) {

@@ -33,6 +33,9 @@ std::string rate(double tflops);
 std::string factor(double times);
 std::string percent(double share);
 
+/// E.g. "cube 8192 b64 d0.22".
+std::string case_label(const ReceiptShape& shape, int shared_memory_kb);
+
 /// The run's cases as table cells; `result_header` names them.
 const std::vector<std::string>& result_header();
 std::vector<std::string> result_cells(const ReceiptCase& result);

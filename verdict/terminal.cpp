@@ -60,7 +60,7 @@ std::size_t display_width(const std::string& text) {
 
 Progress::Progress(int total, bool quiet) : total_(total), bar_(interactive(STDERR_FILENO)), quiet_(quiet) {}
 
-Progress::~Progress() { erase(); }
+Progress::~Progress() { clear(); }
 
 void Progress::begin(const std::string& label) {
   label_ = label;
@@ -83,12 +83,6 @@ void Progress::end(const std::string& summary) {
   }
 }
 
-void Progress::say(const std::string& line) {
-  erase();
-  fmt::print(stderr, "{}\n", line);
-  std::fflush(stderr);
-}
-
 void Progress::draw() {
   if (!bar_ || quiet_) return;
   constexpr int kBarWidth = 24;
@@ -102,7 +96,7 @@ void Progress::draw() {
   std::fflush(stderr);
 }
 
-void Progress::erase() {
+void Progress::clear() {
   if (!bar_ || quiet_) return;
   fmt::print(stderr, "\r\x1b[K");
   std::fflush(stderr);

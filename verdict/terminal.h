@@ -25,12 +25,11 @@ class Progress {
   void tick();
   /// The case that began has ended; `summary` is printed where there is no bar.
   void end(const std::string& summary);
-  /// A line of its own, above the bar.
-  void say(const std::string& line);
+  /// Takes the bar off the screen, for what is printed next; the next begin or tick draws it again.
+  void clear();
 
  private:
   void draw();
-  void erase();
 
   int total_, done_ = 0, ticks_ = 0;
   bool bar_, quiet_;

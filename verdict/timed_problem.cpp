@@ -4,7 +4,7 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "registry/registry.h"
+#include "verdict/correctness_cases.h"
 #include "verdict/operands.h"
 #include "verdict/random_inputs.h"
 
@@ -16,23 +16,6 @@ enum OperandStream : std::uint64_t { kValuesStream = 1, kFirstStream, kSecondStr
 std::uint64_t stream_seed(std::uint64_t seed, OperandStream stream) { return seed * 16 + stream; }
 
 }  // namespace
-
-DType dtype_from_name(const std::string& name) {
-  for (DType dtype : {DType::float16, DType::bfloat16, DType::float32, DType::float64}) {
-    if (name == dtype_name(dtype)) return dtype;
-  }
-  throw std::runtime_error("dtype '" + name + "' is not known");
-}
-
-bool epilogue_has_bias(const std::string& epilogue) { return epilogue.rfind("bias", 0) == 0; }
-
-Activation epilogue_activation(const std::string& epilogue) {
-  for (const auto& [name, activation] : {std::pair{"relu", Activation::relu}, std::pair{"gelu", Activation::gelu},
-                                         std::pair{"silu", Activation::silu}}) {
-    if (epilogue.find(name) != std::string::npos) return activation;
-  }
-  return Activation::none;
-}
 
 TensorView::TensorView(void* data, DLDevice device, DLDataType dtype, std::vector<std::int64_t> lengths) {
   std::copy(lengths.begin(), lengths.end(), shape);

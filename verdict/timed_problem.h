@@ -14,9 +14,6 @@
 
 namespace triage::verdict {
 
-/// @throws std::runtime_error if there is none.
-DType dtype_from_name(const std::string& name);
-
 /// "bias+gelu" and the like: whether there is a bias, and which activation.
 bool epilogue_has_bias(const std::string& epilogue);
 Activation epilogue_activation(const std::string& epilogue);

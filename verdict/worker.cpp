@@ -1,0 +1,56 @@
+// The worker process: jobs in, answers out, one JSON object a line.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "triage/error.h"
+#include "verdict/correctness_grid.h"
+#include "verdict/job.h"
+#include "verdict/machine_limits.h"
+#include "verdict/time_case.h"
+
+namespace triage::verdict {
+namespace {
+
+Json answer_to(const Job& job) {
+  JobContext context(job);
+  switch (job.kind) {
+    case JobKind::device: return to_json(measure_machine(job, context));
+    case JobKind::grid: return to_json(run_grid(job, context));
+    case JobKind::timing: return to_json(time_case(job, context));
+    case JobKind::crossover: return to_json(find_crossover(job, context));
+  }
+  throw std::runtime_error("job kind is not known");
+}
+
+}  // namespace
+
+int run_worker() {
+  // Answers go to what was standard output; whatever a library prints goes to standard error.
+  std::FILE* answers = ::fdopen(::dup(STDOUT_FILENO), "w");
+  if (!answers || ::dup2(STDERR_FILENO, STDOUT_FILENO) < 0) return 1;
+  for (std::string line; std::getline(std::cin, line);) {
+    Json answer;
+    bool sticky = false;
+    try {
+      answer["result"] = answer_to(job_from_json(Json::parse(line)));
+    } catch (const triage::Error& error) {
+      sticky = error.code() == ErrorCode::cuda;
+      answer = {{"error", error.what()}, {"sticky", sticky}};
+    } catch (const std::exception& error) {
+      answer = {{"error", error.what()}, {"sticky", false}};
+    }
+    fmt::print(answers, "{}\n", answer.dump(-1, ' ', false, Json::error_handler_t::replace));
+    std::fflush(answers);
+    if (sticky) break;
+  }
+  // Not exit(): destructors of GPU libraries are no business of a process that is done.
+  std::_Exit(0);
+}
+
+}  // namespace triage::verdict
