@@ -35,40 +35,46 @@ __host__ __device__ constexpr std::uint32_t swizzled(int row, int chunk) {
   }
 }
 
-/// Copies a tile of kRows x kRowBytes into shared memory, 512 bytes a pass; the passes are shared by kShare warps.
-template <int kRows, int kRowBytes, int kShare>
+/// Copies of a tile of kRows x kRowBytes into shared memory, in pieces of up to 8 passes of one warp; a pass copies 512 bytes.
+/// Pieces are what warps share out among themselves. The copies of a piece are independent instructions: a warp that
+/// reused an address register would wait until the copy before has read it, about 100 clk.
+template <int kRows, int kRowBytes>
 struct TileCopy {
   static constexpr int kChunks = kRowBytes / 16;  ///< per row
   static constexpr int kRowsPerPass = 32 / kChunks;
-  static constexpr int kPasses = kRows / kRowsPerPass / kShare;
+  static constexpr int kPasses = kRows / kRowsPerPass;
+  static constexpr int kPiecePasses = kPasses < 8 ? kPasses : 8;
+  static constexpr int kPieces = kPasses / kPiecePasses;
+  static constexpr int kPieceRows = kPiecePasses * kRowsPerPass;
   static_assert(kChunks <= 32 && 32 % kChunks == 0, "a pass copies whole rows");
-  static_assert(kPasses >= 1 && kRows % (kRowsPerPass * kShare) == 0, "passes divide among the warps that share them");
+  static_assert(kPasses >= 1 && kRows % kRowsPerPass == 0, "passes make up the tile");
+  static_assert(kPasses % kPiecePasses == 0 && (kPieces == 1 || kPieceRows % 8 == 0), "pieces begin where the swizzle does");
 
   /// The tile lies inside of its matrix, whose address and stride allow 16-byte accesses. @param corner its first element.
-  /// @param share which of the kShare warps this is.
-  static __device__ __forceinline__ void copy(std::uint32_t target, const void* corner, std::int64_t stride, int share,
+  static __device__ __forceinline__ void copy(std::uint32_t target, const void* corner, std::int64_t stride, int piece,
                                               int lane) {
-    const int row = lane / kChunks, chunk = lane % kChunks, first = share * kPasses * kRowsPerPass;
-    target += first * kRowBytes;
-    stride *= 2;
-    const char* from = static_cast<const char*>(corner) + (first + row) * stride + chunk * 16;
+    const int row = lane / kChunks, chunk = lane % kChunks;
+    target += piece * (kPieceRows * kRowBytes);
+    const char* from = static_cast<const char*>(corner) + (piece * kPieceRows + row) * stride * 2 + chunk * 16;
+    const char* sources[kPiecePasses];
 #pragma unroll
-    for (int pass = 0; pass < kPasses; pass++) {
-      ptx::cp_async_16(target + swizzled<kRowBytes>(pass * kRowsPerPass + row, chunk), from);
-      from += stride * kRowsPerPass;
+    for (int pass = 0; pass < kPiecePasses; pass++) sources[pass] = from + pass * kRowsPerPass * stride * 2;
+#pragma unroll
+    for (int pass = 0; pass < kPiecePasses; pass++) {
+      ptx::cp_async_16(target + swizzled<kRowBytes>(pass * kRowsPerPass + row, chunk), sources[pass]);
     }
   }
 
   /// The tile touches an edge or its source is not aligned: chunk by chunk, with zeros beyond the edge.
   /// @param row0,col0 the tile's place in the matrix.
   static __device__ __noinline__ void copy_checked(std::uint32_t target, const MatrixSource& source, std::int64_t row0,
-                                                   std::int64_t col0, int share, int lane) {
-    const int row = lane / kChunks, chunk = lane % kChunks, first = share * kPasses * kRowsPerPass;
-    target += first * kRowBytes;
-    row0 += first + row;
+                                                   std::int64_t col0, int piece, int lane) {
+    const int row = lane / kChunks, chunk = lane % kChunks;
+    target += piece * (kPieceRows * kRowBytes);
+    row0 += piece * kPieceRows + row;
     col0 += chunk * 8;
 #pragma unroll 1
-    for (int pass = 0; pass < kPasses; pass++) {
+    for (int pass = 0; pass < kPiecePasses; pass++) {
       const std::int64_t matrix_row = row0 + pass * kRowsPerPass;
       const std::int64_t left = matrix_row < source.rows ? source.cols - col0 : 0;
       const int valid = left < 0 ? 0 : left > 8 ? 8 : static_cast<int>(left);  // elements of this chunk

@@ -178,55 +178,61 @@ struct StageWalk {
 };
 
 /// Fills one slot: the panels and blocks of a stage, cut to one slab. `word` is this lane's word of the stage's record.
+/// The producers take pieces of panels, then pieces of blocks, in turn.
 template <typename Config>
 __device__ __forceinline__ void fill_slot(const GemmParams& p, std::uint32_t slot, std::uint32_t word,
                                           const std::int32_t* order, std::uint32_t n_tile, int slab, int producer,
                                           int lane) {
-  constexpr int kShare = Config::kProducers;
+  using Panel = TileCopy<Config::kPanelRows, Config::kPanelRowBytes>;
+  using Block = TileCopy<Config::kBlock, Config::kBlockRowBytes>;
+  constexpr int kProducers = Config::kProducers;
   const std::uint32_t counts = __shfl_sync(0xffffffffu, word, 0);
   const int columns = counts & 0xff, blocks = counts >> 8 & 0xff;
-
-  using PanelTile = TileCopy<Config::kPanelRows, Config::kPanelRowBytes, kShare>;
   const std::int64_t n0 = static_cast<std::int64_t>(n_tile) * Config::kTileN;
-  const std::int64_t k_limit = (Config::kLinear ? p.dense.cols : p.dense.rows) - Config::kSlab;
   const bool n_inside = n0 + Config::kTileN <= (Config::kLinear ? p.dense.rows : p.dense.cols);
-  const bool plain_panels = n_inside && p.dense.access == Access::chunks;
-#pragma unroll 1
-  for (int c = 0; c < columns; c++) {
-    const std::int64_t k0 = static_cast<std::int64_t>(__shfl_sync(0xffffffffu, word, 16 + c)) * Config::kBlock +
-                            slab * Config::kSlab;
-    const std::int64_t row0 = Config::kLinear ? n0 : k0, col0 = Config::kLinear ? k0 : n0;
-    const std::uint32_t target = slot + c * Config::kPanelBytes;
-    if (plain_panels && k0 <= k_limit) {
-      const auto* corner = static_cast<const std::uint16_t*>(p.dense.data) + row0 * p.dense.stride + col0;
-      PanelTile::copy(target, corner, p.dense.stride, producer, lane);
-    } else {
-      PanelTile::copy_checked(target, p.dense, row0, col0, producer, lane);
-    }
-  }
+  const bool ragged = static_cast<std::int32_t>(__shfl_sync(0xffffffffu, word, 31)) == p.last_block_col;
 
-  // Blocks of one pass (512 bytes) go to the producers in turn; larger ones are shared by all.
-  constexpr bool kWhole = Config::kBlockBytes < 512 * kShare;
-  constexpr int kStride = kWhole ? kShare : 1;
-  using BlockTile = TileCopy<Config::kBlock, Config::kBlockRowBytes, kWhole ? 1 : kShare>;
-  const int first = kWhole ? producer : 0, share = kWhole ? 0 : producer;
-  const std::uint32_t target = slot + p.blocks_offset;
-  const auto* values = static_cast<const std::uint16_t*>(p.values.data);
-  const bool has_ragged = static_cast<std::int32_t>(__shfl_sync(0xffffffffu, word, 31)) == p.last_block_col;
-  if (p.values.access == Access::chunks && !has_ragged) {
-#pragma unroll 4
-    for (int i = first; i < blocks; i += kStride) {
-      const auto* corner = values + std::int64_t{order[i]} * (Config::kBlock * Config::kBlock) + slab * Config::kSlab;
-      BlockTile::copy(target + i * Config::kBlockBytes, corner, Config::kBlock, share, lane);
+  const unsigned panel_pieces = columns * Panel::kPieces;
+  if (n_inside && !ragged && p.dense.access == Access::chunks) {
+    const auto* dense = static_cast<const std::uint16_t*>(p.dense.data);
+    dense += Config::kLinear ? n0 * p.dense.stride + slab * Config::kSlab : slab * Config::kSlab * p.dense.stride + n0;
+    const std::int64_t column_stride = Config::kLinear ? Config::kBlock : Config::kBlock * p.dense.stride;
+#pragma unroll 2
+    for (unsigned i = producer; i < panel_pieces; i += kProducers) {
+      const std::int64_t column = __shfl_sync(0xffffffffu, word, 16 + i / Panel::kPieces);
+      Panel::copy(slot + i / Panel::kPieces * Config::kPanelBytes, dense + column * column_stride, p.dense.stride,
+                  i % Panel::kPieces, lane);
     }
   } else {
 #pragma unroll 1
-    for (int i = first; i < blocks; i += kStride) {
-      const std::int64_t block = order[i];
+    for (unsigned i = producer; i < panel_pieces; i += kProducers) {
+      const std::int64_t column = __shfl_sync(0xffffffffu, word, 16 + i / Panel::kPieces);
+      const std::int64_t k0 = column * Config::kBlock + slab * Config::kSlab;
+      Panel::copy_checked(slot + i / Panel::kPieces * Config::kPanelBytes, p.dense, Config::kLinear ? n0 : k0,
+                          Config::kLinear ? k0 : n0, i % Panel::kPieces, lane);
+    }
+  }
+
+  const std::uint32_t target = slot + p.blocks_offset;
+  const auto* values = static_cast<const std::uint16_t*>(p.values.data);
+  const unsigned block_pieces = blocks * Block::kPieces;
+  const unsigned first = (producer + kProducers * 256 - panel_pieces) % kProducers;  // whose turn it is
+  if (!ragged && p.values.access == Access::chunks) {
+#pragma unroll(8 / Block::kPiecePasses)
+    for (unsigned i = first; i < block_pieces; i += kProducers) {
+      const std::int64_t block = order[i / Block::kPieces];
+      const auto* corner = values + block * (Config::kBlock * Config::kBlock) + slab * Config::kSlab;
+      Block::copy(target + i / Block::kPieces * Config::kBlockBytes, corner, Config::kBlock, i % Block::kPieces, lane);
+    }
+  } else {
+#pragma unroll 1
+    for (unsigned i = first; i < block_pieces; i += kProducers) {
+      const std::int64_t block = order[i / Block::kPieces];
       MatrixSource source = p.values;
       source.data = values + block * (Config::kBlock * Config::kBlock);
       if (p.col[block] == p.last_block_col) source.cols = p.last_block_cols;
-      BlockTile::copy_checked(target + i * Config::kBlockBytes, source, 0, slab * Config::kSlab, share, lane);
+      Block::copy_checked(target + i / Block::kPieces * Config::kBlockBytes, source, 0, slab * Config::kSlab,
+                          i % Block::kPieces, lane);
     }
   }
 }

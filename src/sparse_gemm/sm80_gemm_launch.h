@@ -9,17 +9,10 @@
 #include "device/cuda_check.h"
 #include "registry/kernel.h"
 #include "sparse_gemm/sm80_gemm.h"
+#include "sparse_gemm/sm80_matrix.h"
+#include "sparse_gemm/sm80_tuning.h"
 
 namespace triage::sm80 {
-
-/// The widest access that a matrix's address and stride allow.
-inline Access access_of(const void* data, std::int64_t stride) {
-  const auto address = reinterpret_cast<std::uintptr_t>(data);
-  if (address % 16 == 0 && stride % 8 == 0) return Access::chunks;
-  return address % 4 == 0 && stride % 2 == 0 ? Access::pairs : Access::elements;
-}
-
-inline MatrixSource source_of(const Matrix& m) { return {m.data, m.stride, m.rows, m.cols, access_of(m.data, m.stride)}; }
 
 /// How a slot of the ring is laid out and how many fit.
 struct RingLayout {
@@ -87,6 +80,24 @@ void launch_gemm(const SparseGemmCall& call, int panel_columns) {
     combine_kernel<typename Config::Element, Config::kLinear>
         <<<combine_ctas, 256, 0, stream>>>(p, Config::kTileM, std::int64_t{p.n_tiles} * Config::kTileN);
     cuda_check(cudaGetLastError(), "launch of sm80 combine");
+  }
+}
+
+template <typename Element, bool kLinear, int kBlock>
+using TunedGemm = GemmConfig<Element, kLinear, kBlock, gemm_shape(kBlock).slab, gemm_shape(kBlock).rows_per_warp,
+                             gemm_shape(kBlock).warp_n, gemm_shape(kBlock).warp_rows, gemm_shape(kBlock).warp_cols,
+                             gemm_shape(kBlock).producers, gemm_shape(kBlock).tiles_per_chunk,
+                             gemm_shape(kBlock).sparse_buffers>;
+
+/// From the call's dtype to the instantiation.
+template <int kBlock, bool kLinear>
+void launch_gemm_of_dtype(const SparseGemmCall& call) {
+  constexpr int kMaxBlocks = gemm_shape(kBlock).max_blocks;
+  const int panel_columns = gemm_stage(kBlock, call.device->shared_memory_per_block).panel_columns;
+  if (call.problem.dtype == DType::float16) {
+    launch_gemm<TunedGemm<__half, kLinear, kBlock>, kMaxBlocks>(call, panel_columns);
+  } else {
+    launch_gemm<TunedGemm<__nv_bfloat16, kLinear, kBlock>, kMaxBlocks>(call, panel_columns);
   }
 }
 

@@ -122,14 +122,16 @@ struct SddmmWalk {
 template <typename Config>
 __device__ __forceinline__ void sddmm_copy_panel(const MatrixSource& source, std::uint32_t target, std::int64_t outer,
                                                  std::int64_t inner, int lane) {
-  using Tile = TileCopy<Config::kPanelRows, Config::kPanelRowBytes, 1>;
+  using Tile = TileCopy<Config::kPanelRows, Config::kPanelRowBytes>;
   const std::int64_t row0 = Config::kTransposed ? inner : outer, col0 = Config::kTransposed ? outer : inner;
   const bool inside = row0 + Config::kPanelRows <= source.rows && col0 + Config::kPanelRowBytes / 2 <= source.cols;
   if (inside && source.access == Access::chunks) {
     const auto* corner = static_cast<const std::uint16_t*>(source.data) + row0 * source.stride + col0;
-    Tile::copy(target, corner, source.stride, 0, lane);
+#pragma unroll
+    for (int i = 0; i < Tile::kPieces; i++) Tile::copy(target, corner, source.stride, i, lane);
   } else {
-    Tile::copy_checked(target, source, row0, col0, 0, lane);
+#pragma unroll 1
+    for (int i = 0; i < Tile::kPieces; i++) Tile::copy_checked(target, source, row0, col0, i, lane);
   }
 }
 

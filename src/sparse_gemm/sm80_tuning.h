@@ -1,0 +1,98 @@
+// Every number that was tuned for the sm80 family, and the sizes that follow from it. Host code without CUDA headers: the
+// registry rows and the kernels' launchers read the same tables.
+#pragma once
+
+#include <cstdint>
+
+#include "device/schedule.h"
+#include "registry/kernel.h"
+
+namespace triage::sm80 {
+
+/// Shape of an spmm or linear kernel: the template arguments of GemmConfig.
+struct GemmShape {
+  int block;
+  int slab;             ///< inner dimension of a block that a pipeline slot holds
+  int rows_per_warp;    ///< block rows (block 128: halves of one)
+  int warp_n;           ///< columns (tokens)
+  int warp_rows, warp_cols;
+  int producers;        ///< warps that copy
+  int tiles_per_chunk;  ///< dense 16-column tiles loaded ahead of the ones being multiplied
+  int sparse_buffers;   ///< 2: a block's fragments are loaded a step ahead
+  int max_blocks;       ///< room for a stage's block positions
+
+  constexpr int rows_per_group() const { return block > 64 ? 1 : warp_rows * rows_per_warp; }
+  constexpr int parts() const { return block > 64 ? 1 : warp_rows <= kMaxParts ? warp_rows : warp_rows / 2; }
+  constexpr int tile_m() const { return rows_per_group() * block; }
+  constexpr int tile_n() const { return warp_cols * warp_n; }
+};
+
+// 128 accumulators and 168 registers a thread in each: four sub-cores hold 2 consumer warps and a producer warp each.
+inline constexpr GemmShape kGemmShapes[] = {
+    // block slab rows  N  warp grid  producers  ahead  buffers  max blocks
+    {16, 16, 2, 128, 8, 1, 4, 2, 2, 128},
+    {32, 32, 1, 128, 8, 1, 4, 1, 2, 32},
+    {64, 32, 1, 64, 2, 4, 4, 1, 1, 32},
+    {128, 32, 1, 64, 2, 4, 4, 1, 1, 32},
+};
+
+constexpr const GemmShape& gemm_shape(int block) {
+  for (const GemmShape& shape : kGemmShapes) {
+    if (shape.block == block) return shape;
+  }
+  return kGemmShapes[0];
+}
+
+/// What a pipeline slot holds, by the shared memory that a block may use.
+struct GemmStage {
+  int block;
+  int shared_kb;          ///< the device offers at least this
+  int columns, blocks;    ///< of a stage
+  int panel_columns;      ///< N columns that are worked on together
+};
+
+inline constexpr GemmStage kGemmStages[] = {
+    {16, 160, 16, 72, 1024}, {16, 0, 4, 20, 1024}, {32, 160, 4, 14, 1024}, {32, 0, 2, 8, 1024},
+    {64, 160, 2, 3, 1024},   {64, 0, 1, 2, 1024},  {128, 0, 1, 1, 1024},
+};
+
+constexpr const GemmStage& gemm_stage(int block, std::size_t shared_memory) {
+  for (const GemmStage& stage : kGemmStages) {
+    if (stage.block == block && shared_memory >= static_cast<std::size_t>(stage.shared_kb) * 1024) return stage;
+  }
+  return kGemmStages[0];
+}
+
+/// Shape of an sddmm kernel: the template arguments of SddmmConfig.
+struct SddmmShape {
+  int block;
+  int unit_blocks;  ///< neighbouring blocks of a row that share their X panel
+  int warp_m, warp_n;
+};
+
+inline constexpr SddmmShape kSddmmShapes[] = {{16, 16, 16, 32}, {32, 16, 32, 64}, {64, 8, 64, 64}, {128, 2, 64, 64}};
+inline constexpr int kSddmmSlab = 32;
+
+constexpr const SddmmShape& sddmm_shape(int block) {
+  for (const SddmmShape& shape : kSddmmShapes) {
+    if (shape.block == block) return shape;
+  }
+  return kSddmmShapes[0];
+}
+
+/// How sddmm's work is cut: `units` of neighbouring blocks times `splits` of the inner dimension.
+struct SddmmSplit {
+  std::int32_t units, splits, slabs_per_split;
+};
+
+SddmmSplit sddmm_split(const SparseGemmProblem& problem, const Device& device);
+
+// Launchers, one per row of the registry; defined in sm80_gemm_b*.cu and sm80_sddmm_b*.cu.
+template <int kBlock>
+void launch_spmm(const SparseGemmCall& call);
+template <int kBlock>
+void launch_linear(const SparseGemmCall& call);
+template <int kBlock>
+void launch_sddmm(const SparseGemmCall& call);
+
+}  // namespace triage::sm80
