@@ -39,13 +39,6 @@ __device__ __forceinline__ void cp_async_wait_pending() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-/// A plain 4-byte load from shared memory.
-__device__ __forceinline__ std::uint32_t load_shared_4(std::uint32_t shared) {
-  std::uint32_t word;
-  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(shared) : "memory");
-  return word;
-}
-
 /// A plain 16-byte store to shared memory, for what cannot be copied asynchronously.
 __device__ __forceinline__ void store_shared_16(std::uint32_t shared, std::uint32_t x, std::uint32_t y, std::uint32_t z,
                                                 std::uint32_t w) {

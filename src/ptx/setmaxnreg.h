@@ -2,6 +2,8 @@
 // execute it; the kernel needs __launch_bounds__(threads, 1).
 #pragma once
 
+#include "ptx/named_barrier.h"
+
 namespace triage::ptx {
 
 template <int kRegisters>
@@ -14,11 +16,6 @@ template <int kRegisters>
 __device__ __forceinline__ void take_registers() {
   static_assert(kRegisters % 8 == 0 && kRegisters >= 24 && kRegisters <= 256, "setmaxnreg: 24 to 256, a multiple of 8");
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
-}
-
-/// A barrier among `threads` of the CTA; `id` 1 to 15.
-__device__ __forceinline__ void named_barrier(int id, int threads) {
-  asm volatile("barrier.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 }  // namespace triage::ptx

@@ -27,7 +27,17 @@ __device__ __forceinline__ void tma_load(std::uint32_t destination, const CUtens
       : "memory");
 }
 
-/// The same, delivered to the same place in every CTA of the cluster whose bit is set in `ctas`, each counted by its own
+/// A box of a tensor of three dimensions.
+__device__ __forceinline__ void tma_load_3d(std::uint32_t destination, const CUtensorMap* map, std::uint32_t barrier, int x,
+                                            int y, int z, L2Policy policy = L2Policy::normal) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(destination),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "l"(static_cast<std::uint64_t>(policy))
+      : "memory");
+}
+
+/// The two-dimensional load, delivered to the same place in every CTA of the cluster whose bit is set in `ctas`, each counted by its own
 /// barrier.
 __device__ __forceinline__ void tma_load_multicast(std::uint32_t destination, const CUtensorMap* map,
                                                    std::uint32_t barrier, int x, int y, std::uint16_t ctas,

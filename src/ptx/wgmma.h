@@ -35,10 +35,11 @@ __host__ __device__ constexpr std::uint32_t descriptor_upper(int stride_bytes, S
   return static_cast<std::uint32_t>(stride_bytes >> 4) | static_cast<std::uint32_t>(swizzle) << 30;
 }
 
-/// The lower word: adding n to it moves the operand by 16 n bytes (below 256 KB nothing carries over).
+/// The lower word: adding n to it moves the operand by 16 n bytes (below 256 KB nothing carries over). In a cluster, shared
+/// addresses carry the rank of the CTA above their 18 bits; it must not get into the field above.
 /// @param leading_bytes MN-major: from one run of swizzled-row elements to the next; unused otherwise.
 __device__ __forceinline__ std::uint32_t descriptor_lower(std::uint32_t shared_address, int leading_bytes = 16) {
-  return (shared_address >> 4) | static_cast<std::uint32_t>(leading_bytes >> 4) << 16;
+  return (shared_address >> 4 & 0x3fff) | static_cast<std::uint32_t>(leading_bytes >> 4) << 16;
 }
 
 __device__ __forceinline__ std::uint64_t descriptor(std::uint32_t upper, std::uint32_t lower) {

@@ -1,0 +1,349 @@
+// spmm and linear for blocks of 64 and 128 on Hopper.
+//
+//   spmm:   C[row, token] = alpha * sum_k S[row, k] * B[k, token] + beta * C
+//   linear: Y[token, row] = act(sum_k X[token, k] * S[row, k] + bias[row])
+//
+// Tile: the block rows of one group of the schedule times kTokens tokens. Strips of 64 rows of sparse blocks are wgmma's M
+// side, kTokens tokens of the dense panel its N side, both from shared memory. Each consumer warpgroup owns kStrips strips:
+// block rows of 64, or one half of a block row of 128. A slot of the pipeline holds 64 values of k: of up to kColumns union
+// columns of the dense panel, and of the blocks that fall into them. Blocks of 64 pass in one slot, blocks of 128 in two.
+// Since the number of blocks varies, a slot owns room for its columns alone; its strips lie in a ring of their own, one
+// after the other, and are free again when the slot is.
+//
+// | warps | role     | work                                                                                        |
+// |-------|----------|---------------------------------------------------------------------------------------------|
+// | 0-3   | consumer | upper strips of the group: wgmma, epilogue                                                  |
+// | 4-7   | consumer | lower strips                                                                                |
+// | 8     | producer | TMA of dense columns (own tokens) and of canonical blocks (its share, to all CTAs)          |
+// | 9-11  | idle     | (setmaxnreg needs whole warpgroups)                                                         |
+//
+// | barrier  | arrivals                                     | completes when                                          |
+// |----------|----------------------------------------------|---------------------------------------------------------|
+// | full[s]  | 1 (own producer) + bytes                     | a slot's columns and blocks have arrived                |
+// | empty[s] | 8 consumer warps of each CTA of the cluster  | nobody reads the slot any more                          |
+// | old[g]   | 1 (thread 0 of the warpgroup) + bytes        | a chunk of the old output has arrived (beta != 0)       |
+// | ring     | see device/tile_scheduler.h                  |                                                         |
+#pragma once
+
+#include "device/pipeline.h"
+#include "device/tile_scheduler.h"
+#include "ptx/wgmma.h"
+#include "sparse_gemm/sm90_product.h"
+
+namespace triage::sm90 {
+
+/// @tparam kRows block rows per group. @tparam kColumns most union columns in a stage.
+/// @tparam kSlots, kStripSlots room for columns and for strips.
+/// @tparam kDeferred release a slot one slot late, so that two slots' products are in flight.
+template <typename ElementT, bool kLinearV, int kBlockV, int kRowsV, int kTokensV, int kColumnsV, int kSlotsV,
+          int kStripSlotsV, int kClusterV, bool kDynamicV = true, bool kDeferredV = false, int kChunkTilesV = 4, int kBuffersV = 2>
+struct LargeBlockConfig {
+  using Element = ElementT;
+  static constexpr bool kLinear = kLinearV, kDynamic = kDynamicV, kDeferred = kDeferredV;
+  static constexpr int kBlock = kBlockV, kRows = kRowsV, kTokens = kTokensV, kColumns = kColumnsV, kSlots = kSlotsV,
+                       kStripSlots = kStripSlotsV, kCluster = kClusterV, kChunkTiles = kChunkTilesV, kBuffers = kBuffersV;
+  static constexpr int kSlotsPerStage = kBlock / 64;
+  static constexpr int kStrips = kRows * kBlock / 64 / kConsumerGroups;  ///< of 64 rows, per consumer warpgroup
+  static constexpr int kStripBytes = 64 * 64 * 2;                        ///< 64 rows x 64 k
+  static constexpr int kStripsPerBlock = kBlock / 64;
+  static constexpr int kBlocks = kRows * kColumns;                       ///< most blocks in a stage
+  static constexpr int kColumnBytes = 64 * kTokens * 2;                  ///< a union column's share of a slot
+
+  /// Blocks of the stages that are fetched ahead, and a ring that holds them.
+  static constexpr int kIdsAhead = RecordRing::kEntries * kBlocks, kIdRing = 128;
+
+  static_assert(kIdsAhead + 32 <= kIdRing, "a fetch must not overwrite what is still to be read");
+  static_assert(kBlock == 64 || kBlock == 128, "a strip of 64 rows is wgmma's M side");
+  static_assert(kStrips >= 1 && kStrips * kConsumerGroups * 64 == kRows * kBlock, "each warpgroup must own whole strips");
+  static_assert(kBlock == 64 || (kRows == 1 && kColumns == 1), "a slot holds half of one block of 128");
+  static_assert(kBlock == 64 || kStripSlots % 2 == 0, "a block of 128 does not wrap around");
+  static_assert(kStripSlots >= kBlocks * kStripsPerBlock, "the fullest stage must fit");
+  static_assert(kStrips * kTokens / 2 <= 192, "more than 192 accumulators a thread do not fit 232 registers");
+  static_assert(kTokens % (8 * kChunkTiles) == 0, "whole output chunks");
+  static_assert(kColumns <= kMaxColumnsPerStage && kBlocks * kStripsPerBlock <= 32 && kSlots <= 32, "a lane knows each");
+};
+
+template <typename C>
+struct LargeBlockStorage {
+  alignas(1024) std::uint8_t dense[C::kSlots][C::kColumns * C::kColumnBytes];
+  alignas(1024) std::uint8_t strips[C::kStripSlots][C::kStripBytes];
+  EpilogueStorage<1024 * C::kChunkTiles, C::kBuffers> epilogue[kConsumerGroups];
+  device::PipelineBarriers<C::kSlots> pipeline;
+  device::TileRing ring;
+  RecordRing records;
+  std::int32_t ids[C::kIdRing];  ///< positions of blocks in values
+  std::uint64_t old[kConsumerGroups];
+};
+
+/// One warp: fills slots for every tile of the cluster.
+template <typename C>
+__device__ __forceinline__ void large_block_produce(LargeBlockStorage<C>& storage, const CUtensorMap* dense_map,
+                                                    const CUtensorMap* values_map, const ProductParams& params,
+                                                    int item_count) {
+  const int lane = threadIdx.x % 32;
+  const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
+  const int tiles = item_count * params.token_tiles;
+  device::TileScheduler<C::kCluster, C::kDynamic> scheduler(storage.ring, params.tile_counter);
+  int slot = 0, strip = 0;  // where the next columns and the next strip go
+  device::PipelineState<C::kSlots> oldest(0);  // of the slots in flight
+  int in_flight = 0, strips_in_flight = 0;
+  int strips_of_slot = 0;  // of the slot with this lane's number
+  RecordStream records(storage.records, lane);
+
+  scheduler.fetch(lane);
+  for (;;) {
+    const int tile = scheduler.next(lane);
+    if (tile >= tiles) break;
+    scheduler.fetch(lane);
+    const TileCoordinates at(params, item_count, tile);
+    const WorkItem item = params.items[at.item];
+    const int token = (at.token_tile * C::kCluster + rank) * C::kTokens;
+    records.open(params.stages + item.stage_begin);
+    int ids_fetched = 0;  // up to this position, block_order is in the ring or on its way
+    for (int s = 0; s < item.stage_count; s++) {
+      const StageRecord& record = records.next();
+      const int columns = record.column_count, first_block = record.first_block;
+      const int strips = record.block_count * C::kStripsPerBlock;
+      // Blocks of successive stages follow each other; what lies behind the last one is readable.
+      if (s == 0) ids_fetched = first_block;
+      while (ids_fetched < first_block + C::kIdsAhead) {
+        ptx::cp_async_4_zero_fill(ptx::shared_address(&storage.ids[(ids_fetched + lane) % C::kIdRing]),
+                                  params.block_order + ids_fetched + lane, 4);
+        ids_fetched += 32;
+      }
+      if (s == 0) {
+        ptx::cp_async_wait_all();
+        __syncwarp();
+      }
+#pragma unroll
+      for (int part = 0; part < C::kSlotsPerStage; part++) {
+        // Frees the oldest slots until this one and the room for its strips are free.
+        while (in_flight == C::kSlots || strips_in_flight + strips > C::kStripSlots) {
+          ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[oldest.slot]), oldest.parity);
+          strips_in_flight -= __shfl_sync(0xffffffffu, strips_of_slot, oldest.slot);
+          in_flight--;
+          oldest.advance();
+        }
+        if (ptx::elect_one()) {
+          const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[slot]);
+          const std::uint32_t dense = ptx::shared_address(storage.dense[slot]);
+          const RecordColumns<C::kColumns> in(record);
+          ptx::barrier_expect(full, columns * C::kColumnBytes + strips * C::kStripBytes);
+#pragma unroll
+          for (int j = 0; j < C::kColumns; j++) {
+            if (j >= columns) break;
+            const int k = in.column[j] * C::kBlock + part * 64;
+            const std::uint32_t place = dense + j * C::kColumnBytes;
+            if constexpr (C::kLinear) {  // a box: kTokens tokens x 64 k
+              ptx::tma_load(place, dense_map, full, k, token, params.dense_policy);
+            } else if (params.sliced_dense) {  // slices of 64 tokens x 64 k
+              ptx::tma_load_3d(place, dense_map, full, 0, k, token / 64, params.dense_policy);
+            } else {
+              for (int slice = 0; slice < C::kTokens / 64; slice++) {
+                ptx::tma_load_3d(place + slice * (64 * 128), dense_map, full, token + slice * 64, k, 0, params.dense_policy);
+              }
+            }
+          }
+          // Strips of 64 rows x 64 k. In a cluster, the CTAs take turns, each delivers to all.
+#pragma unroll 1
+          for (int i = rank; i < strips; i += C::kCluster) {
+            const int y = storage.ids[(first_block + i / C::kStripsPerBlock) % C::kIdRing] * C::kBlock + i % C::kStripsPerBlock * 64;
+            const int strip_slot = strip + i < C::kStripSlots ? strip + i : strip + i - C::kStripSlots;
+            const std::uint32_t place = ptx::shared_address(storage.strips[strip_slot]);
+            if constexpr (C::kCluster > 1) {
+              ptx::tma_load_multicast(place, values_map, full, part * 64, y, (1 << C::kCluster) - 1, params.values_policy);
+            } else {
+              ptx::tma_load(place, values_map, full, part * 64, y, params.values_policy);
+            }
+          }
+        }
+        __syncwarp();
+        if (lane == slot) strips_of_slot = strips;
+        in_flight++;
+        strips_in_flight += strips;
+        strip = strip + strips < C::kStripSlots ? strip + strips : strip + strips - C::kStripSlots;
+        slot = slot + 1 < C::kSlots ? slot + 1 : 0;
+      }
+    }
+  }
+}
+
+template <typename C>
+using LargeBlockAccumulators = float[C::kStrips][C::kTokens / 2];
+
+/// acc += strip[64, 64] * dense[64, kTokens]: four steps of k.
+template <typename C>
+__device__ __forceinline__ void large_block_multiply(float (&acc)[C::kTokens / 2], std::uint32_t strip, std::uint32_t dense) {
+  constexpr ptx::Major kDenseMajor = C::kLinear ? ptx::Major::k : ptx::Major::mn;
+  constexpr std::uint32_t kUpper = ptx::descriptor_upper(1024, ptx::Swizzle::bytes128);  // of both operands
+  constexpr int kDenseStep = (C::kLinear ? 32 : 16 * 128) / 16;
+#pragma unroll
+  for (int k = 0; k < 4; k++) {
+    ptx::wgmma<typename C::Element, C::kTokens, ptx::Major::k, kDenseMajor>(
+        acc, ptx::descriptor(kUpper, strip + 2 * k), ptx::descriptor(kUpper, dense + k * kDenseStep));
+  }
+}
+
+/// One of two warpgroups: multiplies and writes its strips of every tile.
+template <typename C>
+__device__ __forceinline__ void large_block_consume(LargeBlockStorage<C>& storage, const CUtensorMap* out_map,
+                                                    const ProductParams& params, int item_count) {
+  const int lane = threadIdx.x % 32;
+  const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
+  const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
+  const int tiles = item_count * params.token_tiles;
+  device::TileScheduler<C::kCluster, C::kDynamic> scheduler(storage.ring, params.tile_counter);
+  device::PipelineState<C::kSlots> state(0);
+  MaskStream<C::kStrips> stream(group, lane);
+  ChunkWriter<typename C::Element, C::kLinear, C::kChunkTiles, C::kLinear, C::kBuffers> writer(
+      out_map, params, ptx::shared_address(storage.epilogue[group].staging), ptx::shared_address(&storage.old[group]), group);
+  // Lane i of each warp releases a slot to CTA i of the cluster.
+  const std::uint32_t empty = C::kCluster > 1
+                                  ? ptx::cluster_address(ptx::shared_address(storage.pipeline.empty), lane % C::kCluster)
+                                  : ptx::shared_address(storage.pipeline.empty);
+  const auto release = [&](int slot) {
+    if (lane >= C::kCluster) return;
+    if constexpr (C::kCluster > 1) {
+      ptx::cluster_arrive(empty + slot * 8);
+    } else {
+      ptx::mbarrier_arrive(empty + slot * 8);
+    }
+  };
+
+  const std::uint32_t strips = ptx::descriptor_lower(ptx::shared_address(storage.strips));
+  int first_strip = 0;  // of the next slot
+  LargeBlockAccumulators<C> acc;
+  for (;;) {
+    const int tile = scheduler.next(lane);
+    if (tile >= tiles) break;
+    const TileCoordinates at(params, item_count, tile);
+    const WorkItem item = params.items[at.item];
+#pragma unroll
+    for (int r = 0; r < C::kStrips; r++) {
+#pragma unroll
+      for (int i = 0; i < C::kTokens / 2; i++) acc[r][i] = 0.0f;
+    }
+    if constexpr (C::kBlock == 64) stream.open(params.stages + item.stage_begin);
+    const int slots = item.stage_count * C::kSlotsPerStage;
+    for (int s = 0; s < slots; s++) {
+      const std::uint32_t dense = ptx::descriptor_lower(ptx::shared_address(storage.dense[state.slot]), 64 * 128);
+      if constexpr (C::kBlock == 128) {
+        const std::uint32_t strip = strips + (first_strip + group) * (C::kStripBytes / 16);
+        first_strip = first_strip + 2 < C::kStripSlots ? first_strip + 2 : 0;
+        ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.full[state.slot]), state.parity);
+        ptx::wgmma_fence();
+        large_block_multiply<C>(acc[0], strip, dense);
+      } else {
+        int place = first_strip + stream.first_block;
+        first_strip += stream.block_count;
+        if (place >= C::kStripSlots) place -= C::kStripSlots;
+        if (first_strip >= C::kStripSlots) first_strip -= C::kStripSlots;
+        const auto next_strip = [&] {
+          const std::uint32_t strip = strips + place * (C::kStripBytes / 16);
+          if (++place == C::kStripSlots) place = 0;
+          return strip;
+        };
+        ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.full[state.slot]), state.parity);
+        ptx::wgmma_fence();
+#pragma unroll
+        for (int r = 0; r < C::kStrips; r++) {
+          std::uint32_t mask = stream.masks[r];
+          if constexpr (C::kColumns == 1) {
+            if (mask != 0) {
+              large_block_multiply<C>(acc[r], next_strip(), dense);
+            }
+          } else {
+#pragma unroll 1
+            while (mask != 0) {
+              const std::uint32_t c = __ffs(mask) - 1;
+              mask &= mask - 1;
+              large_block_multiply<C>(acc[r], next_strip(), dense + c * (C::kColumnBytes / 16));
+            }
+          }
+        }
+      }
+      ptx::wgmma_commit();
+      if constexpr (C::kBlock == 64) stream.advance();  // while the products run
+      if constexpr (C::kDeferred) {
+        ptx::wgmma_wait<1>();
+        if (s > 0) release(state.slot == 0 ? C::kSlots - 1 : state.slot - 1);
+      } else {
+        ptx::wgmma_wait<0>();
+        release(state.slot);
+      }
+      state.advance();
+    }
+    if constexpr (C::kDeferred) {
+      ptx::wgmma_wait<0>();
+      if (slots > 0) release(state.slot == 0 ? C::kSlots - 1 : state.slot - 1);
+    }
+#pragma unroll
+    for (int r = 0; r < C::kStrips; r++) ptx::wgmma_settle(acc[r]);
+
+    const int token_tile = at.token_tile * C::kCluster + rank;
+    const int row = item.group * C::kRows * C::kBlock + group * C::kStrips * 64, token = token_tile * C::kTokens;
+    if (item.split_slot < 0) {
+#pragma unroll
+      for (int r = 0; r < C::kStrips; r++) {
+#pragma unroll
+        for (int first = 0; first < C::kTokens / 8; first += C::kChunkTiles) {
+          float x[4 * C::kChunkTiles];
+#pragma unroll
+          for (int i = 0; i < 4 * C::kChunkTiles; i++) x[i] = acc[r][4 * first + i];
+          if constexpr (C::kLinear) {
+            writer.write(x, token + 8 * first, row + 64 * r);
+          } else {
+            writer.write(x, row + 64 * r, token + 8 * first);
+          }
+        }
+      }
+    } else {
+      constexpr std::int64_t kFloats = C::kStrips * C::kTokens / 2 * 128 * kConsumerGroups;
+      float* partial = params.partial + threadIdx.x +
+                       (static_cast<std::int64_t>(item.split_slot) * params.token_tiles * C::kCluster + token_tile) * kFloats;
+#pragma unroll
+      for (int i = 0; i < C::kStrips * C::kTokens / 2; i++) {
+        partial[i * 128 * kConsumerGroups] = acc[i / (C::kTokens / 2)][i % (C::kTokens / 2)];
+      }
+    }
+  }
+  writer.finish();
+}
+
+template <typename C>
+__global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 1)
+    large_block_kernel(const __grid_constant__ CUtensorMap dense_map, const __grid_constant__ CUtensorMap values_map,
+                       const __grid_constant__ CUtensorMap out_map, const __grid_constant__ ProductParams params) {
+  extern __shared__ __align__(1024) std::uint8_t shared[];
+  auto& storage = *reinterpret_cast<LargeBlockStorage<C>*>(shared);
+  if (threadIdx.x == 0) {
+    ptx::tma_prefetch(&dense_map);
+    ptx::tma_prefetch(&values_map);
+    ptx::tma_prefetch(&out_map);
+    for (int i = 0; i < C::kSlots; i++) {
+      ptx::mbarrier_init(ptx::shared_address(&storage.pipeline.full[i]), 1);
+      ptx::mbarrier_init(ptx::shared_address(&storage.pipeline.empty[i]), 4 * kConsumerGroups * C::kCluster);
+    }
+    for (int g = 0; g < kConsumerGroups; g++) ptx::mbarrier_init(ptx::shared_address(&storage.old[g]), 1);
+    device::tile_ring_init(storage.ring, (4 * kConsumerGroups + 1) * C::kCluster);
+    ptx::fence_barrier_init();
+  }
+  if constexpr (C::kCluster > 1) {
+    ptx::cluster_sync();
+  } else {
+    __syncthreads();
+  }
+  const int item_count = *params.item_count;
+  if (threadIdx.x >= 128 * kConsumerGroups) {
+    ptx::give_registers<kProducerRegisters>();
+    if (threadIdx.x < 128 * kConsumerGroups + 32) {
+      large_block_produce<C>(storage, &dense_map, &values_map, params, item_count);
+    }
+  } else {
+    ptx::take_registers<kConsumerRegisters>();
+    large_block_consume<C>(storage, &out_map, params, item_count);
+  }
+  if constexpr (C::kCluster > 1) ptx::cluster_sync_unaligned();  // a CTA's memory must outlive its neighbours' arrivals
+}
+
+}  // namespace triage::sm90
