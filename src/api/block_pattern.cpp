@@ -43,14 +43,16 @@ Size check_size(std::int64_t rows, std::int64_t cols, int block) {
   return {rows, cols, block};
 }
 
-const Device& check_usable(DLDevice dl) {
-  const Device& device = probe_device(dl);
-  if (!device.has_code) {
-    throw Error(ErrorCode::unsupported,
-                "this build holds no code for " + device.name + "; build with its architecture in "
-                "TRIAGE_CUDA_ARCHITECTURES");
+// The device that the argument `name` lives on or names.
+const Device& check_usable(const char* name, DLDevice dl) {
+  try {
+    const Device& device = probe_device(dl);
+    if (device.has_code) return device;
+    throw Error(ErrorCode::unsupported, "this build holds no code for " + device.name + "; build with its architecture in "
+                                        "TRIAGE_CUDA_ARCHITECTURES");
+  } catch (const Error& error) {
+    throw Error(error.code(), std::string(name) + " is on a device that cannot be used: " + error.what());
   }
-  return device;
 }
 
 // Hands out pieces of one allocation; with a null base it only counts.
@@ -309,7 +311,7 @@ BlockPattern BlockPattern::from_bsr(const DLTensor& crow_indices, const DLTensor
   const Size size = check_size(rows, cols, block_size);
   const BsrArrays bsr = check_bsr_tensors(crow_indices, col_indices, size.block_rows());
   const std::int64_t nnz = col_indices.shape[0];
-  const Device& device = check_usable(check_device("crow_indices", crow_indices));
+  const Device& device = check_usable("crow_indices", check_device("crow_indices", crow_indices));
   if (!on_cuda(device.dl)) validate_bsr_cpu(bsr, size.block_rows(), size.block_cols(), nnz);
 
   const DeviceGuard guard(device.dl);
@@ -339,7 +341,7 @@ BlockPattern BlockPattern::from_mask(const DLTensor& mask, std::int64_t rows, st
   view.data = static_cast<const std::uint8_t*>(check_data("mask", mask));
   view.block_rows = size.block_rows();
   view.block_cols = size.block_cols();
-  const Device& device = check_usable(check_device("mask", mask));
+  const Device& device = check_usable("mask", check_device("mask", mask));
   const DeviceGuard guard(device.dl);
   BlockPattern pattern;
   pattern.data_ = create_from_mask(device, view, size, stream);
@@ -352,7 +354,7 @@ BlockPattern BlockPattern::from_dense(const DLTensor& matrix, int block_size, St
   const Size size = check_size(matrix.shape[0], matrix.shape[1], block_size);
   DenseMatrix dense{nullptr, element_bytes(dtype), size.rows, size.cols, check_row_stride("matrix", matrix)};
   dense.data = check_data("matrix", matrix);
-  const Device& device = check_usable(check_device("matrix", matrix));
+  const Device& device = check_usable("matrix", check_device("matrix", matrix));
 
   const DeviceGuard guard(device.dl);
   const std::size_t mask_bytes = static_cast<std::size_t>(size.block_rows()) * static_cast<std::size_t>(size.block_cols());
@@ -395,7 +397,7 @@ BlockPattern BlockPattern::transposed() const {
 }
 
 BlockPattern BlockPattern::to(DLDevice target, Stream stream) const {
-  const Device& device = check_usable(target.device_type == kDLCPU ? kHost : target);
+  const Device& device = check_usable("the new pattern", device_type(target) == kDLCPU ? kHost : target);
   const DLDevice from = data_->device->dl;
   if (&device == data_->device) return *this;
   if (on_cuda(from) && on_cuda(device.dl)) return to(kHost, stream).to(target);

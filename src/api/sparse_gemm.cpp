@@ -174,7 +174,8 @@ void check_workspace(const Workspace& workspace, std::size_t needed, const Spars
   if (needed == 0) return;
   if (workspace.bytes < needed) {
     throw Error(ErrorCode::out_of_memory, "workspace.bytes is " + std::to_string(workspace.bytes) + ", but " +
-                                              kernel.name + " needs " + std::to_string(needed));
+                                              kernel.name + " needs " + std::to_string(needed) +
+                                              " (what the *_workspace_bytes query answers)");
   }
   if (workspace.data == nullptr) {
     fail_argument("workspace.data is null, but " + std::string(kernel.name) + " needs " + std::to_string(needed) +

@@ -39,9 +39,10 @@ std::string dtype_text(DLDataType dtype) {
 }
 
 std::string device_text(DLDevice device) {
-  if (device.device_type == kDLCPU || device.device_type == kDLCUDAHost) return "the host";
-  if (device.device_type == kDLCUDA) return "CUDA device " + std::to_string(device.device_id);
-  return "DLPack device type " + std::to_string(device.device_type);
+  const int type = device_type(device);
+  if (type == kDLCPU || type == kDLCUDAHost) return "the host";
+  if (type == kDLCUDA) return "CUDA device " + std::to_string(device.device_id);
+  return "DLPack device type " + std::to_string(type);
 }
 
 std::string shape_text(const DLTensor& tensor) {
@@ -51,10 +52,10 @@ std::string shape_text(const DLTensor& tensor) {
 }
 
 DLDevice check_device(const char* name, const DLTensor& tensor) {
-  const DLDevice device = tensor.device;
-  if (device.device_type == kDLCPU || device.device_type == kDLCUDAHost) return {kDLCPU, 0};
-  if (device.device_type == kDLCUDA) return device;
-  fail_argument(argument(name, "is on " + device_text(device) + ", accepted: kDLCPU (1), kDLCUDAHost (3), kDLCUDA (2)"));
+  const int type = device_type(tensor.device);
+  if (type == kDLCPU || type == kDLCUDAHost) return {kDLCPU, 0};
+  if (type == kDLCUDA) return {kDLCUDA, tensor.device.device_id};
+  fail_argument(argument(name, "is on " + device_text(tensor.device) + ", accepted: kDLCPU (1), kDLCUDAHost (3), kDLCUDA (2)"));
 }
 
 void check_same_device(const char* name, const DLTensor& tensor, DLDevice device) {

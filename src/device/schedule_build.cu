@@ -8,8 +8,9 @@
 //
 // build_stages goes through the columns in windows of kWindow. In shared memory it keeps one word a column, bit r set if
 // row r has a block there; compacts the nonzero words to the list of union columns, with a prefix sum of their popcounts;
-// and one warp cuts the list: a ballot over the next 16 entries tells how many fit the stage. The stages are then written
-// by all warps, one each. Columns of the last, unfinished stage are carried to the next window.
+// finds for every entry how long a stage beginning there would be, all at once; and follows these lengths from the first
+// entry, one thread, which cuts the list. The stages are then written by all warps, neighbours by the same warp. Columns of
+// the last, unfinished stage are carried to the next window.
 #include <cuda_runtime.h>
 
 #include "device/cuda_check.h"
@@ -40,6 +41,7 @@ struct WindowStorage {
   std::uint32_t rows[kListed];             // their masks
   std::int32_t blocks_before[kListed + 1]; // prefix sum of the masks' popcounts
   std::int32_t cut[kListed + 1];           // where stages begin in the list
+  std::uint8_t length[kListed];            // columns of a stage that would begin here
   std::int32_t cursor[kMaxRowsPerGroup];   // next block of each row
   std::uint32_t warp_sum[kStageWarps];
   std::int32_t next_column;                // of all rows: where the next window begins
@@ -130,31 +132,37 @@ __device__ int compact_window(WindowStorage& s, std::int32_t window, int listed)
   return listed + static_cast<int>(total >> 16);
 }
 
-// Cuts the list into stages; one warp. Unless the columns have ended, the last stage may still grow and is left over.
+// Cuts the list into stages. Unless the columns have ended, the last stage may still grow and is left over.
 __device__ void cut_stages(WindowStorage& s, const ScheduleSpec& spec, int listed, bool ended) {
-  const int lane = threadIdx.x % kWarp;
-  int begin = 0, stages = 0;
-  while (begin < listed) {
-    const bool fits = lane < spec.columns_per_stage && begin + lane < listed &&
-                      s.blocks_before[begin + lane + 1] - s.blocks_before[begin] <= spec.blocks_per_stage;
-    const int count = __popc(__ballot_sync(kAllLanes, fits));
-    if (!ended && begin + count == listed) break;
-    if (lane == 0) s.cut[stages] = begin;
-    stages++;
-    begin += count;
+  for (int i = threadIdx.x; i < listed; i += kStageThreads) {
+    const int most = min(spec.columns_per_stage, listed - i);
+    const std::int32_t limit = s.blocks_before[i] + spec.blocks_per_stage;
+    int length = 0;
+    while (length < most && s.blocks_before[i + length + 1] <= limit) length++;
+    s.length[i] = static_cast<std::uint8_t>(length);
   }
-  if (lane == 0) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    int begin = 0, stages = 0;
+    while (begin < listed) {
+      const int end = begin + s.length[begin];
+      if (!ended && end == listed) break;
+      s.cut[stages++] = begin;
+      begin = end;
+    }
     s.cut[stages] = begin;
     s.stage_count = stages;
   }
+  __syncthreads();
 }
 
-// Writes the stage of columns [begin, end) of the list; one warp. first_block is the stage's first entry in block_order.
-__device__ void write_stage(const WindowStorage& s, const ScheduleSpec& spec, const std::int32_t* crow,
-                            const std::int32_t* col, int rows, int begin, int end, std::int32_t first_block,
-                            StageRecord* stage, std::int32_t* block_order) {
+// Writes the stage of columns [begin, end) of the list; one warp. Lane r's `next` is row r's first block that no earlier
+// stage holds: a row's blocks of a stage are neighbours in its BSR row. Moves `next` past this stage.
+__device__ void write_stage(const WindowStorage& s, const ScheduleSpec& spec, int rows, int begin, int end,
+                            std::int32_t& next, StageRecord* stage, std::int32_t* block_order) {
   const int lane = threadIdx.x % kWarp;
   const int count = end - begin;
+  const std::int32_t first_block = s.blocks_before[begin];
   const std::uint32_t column_rows = lane < count ? s.rows[begin + lane] : 0;
   std::uint32_t row_mask = 0;  // lane r: columns of row r
   for (int r = 0; r < rows; r++) {
@@ -170,11 +178,8 @@ __device__ void write_stage(const WindowStorage& s, const ScheduleSpec& spec, co
   const int offset = inclusive - row_blocks;
   const int blocks = __shfl_sync(kAllLanes, inclusive, kWarp - 1);
 
-  // A row's blocks of this stage are neighbours in its BSR row.
-  if (row_blocks > 0) {
-    const std::int32_t first = lower_bound(col, crow[lane], crow[lane + 1], s.column[begin + __ffs(row_mask) - 1]);
-    for (int i = 0; i < row_blocks; i++) block_order[first_block + offset + i] = first + i;
-  }
+  for (int i = 0; i < row_blocks; i++) block_order[first_block + offset + i] = next + i;
+  next += row_blocks;
 
   // Lane l writes word l of the record.
   const int rows_per_part = spec.rows_per_group / spec.parts;
@@ -200,7 +205,7 @@ __global__ void __launch_bounds__(kStageThreads)
                  WorkItem* whole_items) {
   __shared__ WindowStorage s;
   const ScheduleSpec spec = plan.spec;
-  const int warp = threadIdx.x / kWarp;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const std::int32_t group = blockIdx.x;
   crow += std::int64_t{group} * spec.rows_per_group;
   const int rows = min(spec.rows_per_group, plan.block_rows - group * spec.rows_per_group);
@@ -226,13 +231,14 @@ __global__ void __launch_bounds__(kStageThreads)
     mark_window(s, crow, col, rows, window);  // its first barrier orders the line above
     ended = s.next_column == INT32_MAX;
     listed = compact_window(s, window, listed);
-    if (warp == 0) cut_stages(s, spec, listed, ended);
-    __syncthreads();
+    cut_stages(s, spec, listed, ended);
     const int cut_now = s.stage_count;
-    for (int i = warp; i < cut_now; i += kStageWarps) {
-      const int begin = s.cut[i], end = s.cut[i + 1];
-      write_stage(s, spec, crow, col, rows, begin, end, s.blocks_before[begin], out.stages + first_stage + stages + i,
-                  out.block_order);
+    const int first = cut_now * warp / kStageWarps, last = cut_now * (warp + 1) / kStageWarps;
+    if (first < last) {
+      std::int32_t next = lane < rows ? lower_bound(col, crow[lane], crow[lane + 1], s.column[s.cut[first]]) : 0;
+      for (int i = first; i < last; i++) {
+        write_stage(s, spec, rows, s.cut[i], s.cut[i + 1], next, out.stages + first_stage + stages + i, out.block_order);
+      }
     }
     stages += cut_now;
 

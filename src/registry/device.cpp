@@ -98,9 +98,9 @@ const Device& probe_cuda_once([[maybe_unused]] int ordinal) {
 }  // namespace
 
 const Device& probe_device(DLDevice device) {
-  if (device.device_type == kDLCUDA) return probe_cuda_once(device.device_id);
-  if (device.device_type != kDLCPU) {
-    throw Error(ErrorCode::invalid_argument, "device type is " + std::to_string(device.device_type) +
+  if (device_type(device) == kDLCUDA) return probe_cuda_once(device.device_id);
+  if (device_type(device) != kDLCPU) {
+    throw Error(ErrorCode::invalid_argument, "device type is " + std::to_string(device_type(device)) +
                                                  ", accepted: kDLCPU (1), kDLCUDA (2)");
   }
   static const Device cpu = probe_cpu();

@@ -4,6 +4,7 @@
 #include <dlpack/dlpack.h>
 
 #include <cstddef>
+#include <cstring>
 #include <string>
 
 namespace triage {
@@ -18,6 +19,15 @@ struct Device {
   bool has_code = true;  ///< this build holds GPU code that loads on the device
   bool is_cpu() const { return dl.device_type == kDLCPU; }
 };
+
+/// The device type as a number: a caller's DLDevice may hold anything, and reading another value through the enumeration
+/// would be undefined.
+inline int device_type(const DLDevice& device) {
+  int type = 0;
+  static_assert(sizeof(type) == sizeof(device.device_type));
+  std::memcpy(&type, &device.device_type, sizeof(type));
+  return type;
+}
 
 /// Probed once per ordinal and kept. TRIAGE_SHARED_MEMORY_KB lowers `shared_memory_per_block`, so that the configuration
 /// that an 8.6, 8.9 or 12.0 device gets (99 KB) can be run and measured on a larger one.
