@@ -4,7 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
+#include <vector>
 
 #include "registry/kernel.h"
 #include "triage/types.h"
@@ -14,6 +14,16 @@ namespace triage::verdict {
 
 /// As fill_random with ValueKind::centred and no gaps between the rows, in device memory.
 void gpu_fill_centred(DType dtype, void* data, std::int64_t count, std::uint64_t seed, Stream stream);
+
+/// What the rule of correctness.h needs of one tile (a block's rows by 64 dense columns, in the order of Oracle::tile).
+struct OracleTileStats {
+  double error, plain_error, largest;                   ///< largest of the tile
+  double error_squares, plain_squares, exact_squares;   ///< sums over its elements
+  double terms, product_squares, magnitude;             ///< OracleNoise; product_squares is the sum over the whole tile
+  int elements;                                         ///< without the padding of ragged edges
+  int not_finite;                                       ///< results that are NaN or infinite
+};
+std::vector<OracleTileStats> gpu_oracle_stats(const SparseGemmCall& call, Stream stream);
 
 /// check_result on the GPU, over the whole output: `call` has pointers in device memory, float16 or bfloat16, alpha 1 and
 /// beta 0, and finite operands whose results are far from the dtype's largest number. The rule is check_result's.

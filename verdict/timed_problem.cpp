@@ -17,6 +17,16 @@ std::uint64_t stream_seed(std::uint64_t seed, OperandStream stream) { return see
 
 }  // namespace
 
+bool epilogue_has_bias(const std::string& epilogue) { return epilogue.rfind("bias", 0) == 0; }
+
+Activation epilogue_activation(const std::string& epilogue) {
+  for (const auto& [name, activation] : {std::pair{"relu", Activation::relu}, std::pair{"gelu", Activation::gelu},
+                                         std::pair{"silu", Activation::silu}}) {
+    if (epilogue.find(name) != std::string::npos) return activation;
+  }
+  return Activation::none;
+}
+
 TensorView::TensorView(void* data, DLDevice device, DLDataType dtype, std::vector<std::int64_t> lengths) {
   std::copy(lengths.begin(), lengths.end(), shape);
   for (int i = static_cast<int>(lengths.size()) - 2; i >= 0; --i) strides[i] = strides[i + 1] * shape[i + 1];
