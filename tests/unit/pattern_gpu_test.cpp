@@ -194,6 +194,64 @@ TEST_F(GpuPattern, UpdateInsideAGraphRebuildsEverything) {
   check(cudaStreamDestroy(stream));
 }
 
+TEST_F(GpuPattern, MakingAPatternInsideACaptureIsAnError) {
+  const PatternCase p = random_case(8);
+  OnGpu<std::int32_t> crow(p.crow), col(p.col);
+  cudaStream_t stream;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  try {
+    BlockPattern::from_bsr(crow.tensor(), col.tensor(), p.rows, p.cols, p.block, stream);
+    ADD_FAILURE() << "it cannot be captured";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::cuda) << error.what();
+  }
+  cudaGraph_t graph = nullptr;
+  cudaStreamEndCapture(stream, &graph);  // the capture is void
+  cudaGetLastError();
+  if (graph != nullptr) check(cudaGraphDestroy(graph));
+  expect_same(BlockPattern::from_bsr(crow.tensor(), col.tensor(), p.rows, p.cols, p.block, stream), on_host(p));
+  check(cudaStreamDestroy(stream));
+}
+
+TEST_F(GpuPattern, HostAndGpuTensorsDoNotMix) {
+  const PatternCase p = random_case(8, 12);
+  OnGpu<std::int32_t> crow(p.crow), col(p.col);
+  EXPECT_THROW(BlockPattern::from_bsr(crow.tensor(), view(p.col), p.rows, p.cols, p.block), Error);
+  EXPECT_THROW(BlockPattern::from_bsr(view(p.crow), col.tensor(), p.rows, p.cols, p.block), Error);
+  BlockPattern gpu = BlockPattern::from_bsr(crow.tensor(), col.tensor(), p.rows, p.cols, p.block);
+  EXPECT_THROW(gpu.update(view(p.crow), view(p.col)), Error);
+  const std::int64_t nnz = gpu.nnz_blocks();
+  std::vector<float> matrix(static_cast<std::size_t>(p.rows * p.cols)), values(static_cast<std::size_t>(nnz * p.block * p.block));
+  EXPECT_THROW(gather_blocks(gpu, view(matrix, {p.rows, p.cols}), view(values, {nnz, p.block, p.block})), Error);
+}
+
+// How long an update takes with the schedules that this device's kernels ask for: printed, not judged.
+TEST_F(GpuPattern, UpdateOfA512x512Pattern) {
+  for (const int block : {16, 32, 64, 128}) {
+    std::mt19937 random(1);
+    const PatternCase p = test::make_case(512 * block, 512 * block, block, 0.22, random);
+    OnGpu<std::int32_t> crow(p.crow), col(p.col);
+    BlockPattern pattern = BlockPattern::from_bsr(crow.tensor(), col.tensor(), p.rows, p.cols, p.block);
+    cudaEvent_t begin, end;
+    check(cudaEventCreate(&begin));
+    check(cudaEventCreate(&end));
+    constexpr int kUpdates = 20;
+    float milliseconds = 0;
+    for (int round = 0; round < 3; round++) {
+      check(cudaEventRecord(begin));
+      for (int i = 0; i < kUpdates; i++) pattern.update(crow.tensor(), col.tensor());
+      check(cudaEventRecord(end));
+      check(cudaEventSynchronize(end));
+      check(cudaEventElapsedTime(&milliseconds, begin, end));
+    }
+    std::printf("update, block %d: %.1f us\n", block, 1000 * milliseconds / kUpdates);
+    expect_same(pattern, on_host(p));
+    check(cudaEventDestroy(begin));
+    check(cudaEventDestroy(end));
+  }
+}
+
 // All arrays of a schedule in one allocation, on the GPU.
 struct GpuScheduleMemory {
   ScheduleArrays arrays;
