@@ -67,7 +67,8 @@ std::optional<ScheduleSpec> gemm_schedule(const Device& device) {
 }
 
 template <int kBlock>
-std::size_t gemm_workspace(const SparseGemmProblem& problem, const Device&, const ScheduleView& schedule) {
+std::size_t gemm_workspace(const SparseGemmProblem& problem, const Device& device, const ScheduleView& schedule) {
+  if (is_narrow(problem, device)) return 0;
   constexpr GemmShape shape = gemm_shape(kBlock);
   const std::int64_t padded = (problem.dense + shape.tile_n() - 1) / shape.tile_n() * shape.tile_n();
   return static_cast<std::size_t>(schedule.split_slots) * shape.tile_m() * padded * sizeof(float);

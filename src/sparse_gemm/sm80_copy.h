@@ -23,23 +23,33 @@ struct MatrixSource {
   Access access = Access::chunks;
 };
 
-/// Byte offset of a 16-byte chunk in a tile of rows of kRowBytes. The chunks of each 128 bytes are permuted so that the same
-/// chunk of eight neighbouring rows, which ldmatrix reads at once, lies in eight different bank groups.
-template <int kRowBytes>
-__host__ __device__ constexpr std::uint32_t swizzled(int row, int chunk) {
-  if constexpr (kRowBytes >= 128) {
-    return row * kRowBytes + ((chunk ^ (row & 7)) << 4);
-  } else {
-    constexpr int kRowsPer128 = 128 / kRowBytes;
-    return row * kRowBytes + ((chunk ^ (row / kRowsPer128 & (kRowBytes / 16 - 1))) << 4);
+/// How a tile of kRows x kRowBytes lies in shared memory, such that the same 16-byte chunk of eight neighbouring rows, which
+/// ldmatrix reads at once, lies in eight different groups of banks. Long rows are padded by a chunk, which costs little and
+/// leaves all distances constant; short ones have their chunks permuted within each 128 bytes.
+template <int kRows, int kRowBytes>
+struct TileLayout {
+  static constexpr bool kPadded = kRowBytes >= 256;
+  static constexpr int kPitch = kPadded ? kRowBytes + 16 : kRowBytes;
+  static constexpr int kBytes = kRows * kPitch;
+  static constexpr int kPairs = kPadded ? 1 : kRowBytes / 32;  ///< pairs of chunks that are permuted together
+  static_assert(kBytes % 128 == 0 && kRowBytes % 32 == 0, "tiles follow one another in units of 128 bytes");
+
+  static __host__ __device__ constexpr std::uint32_t offset(int row, int chunk) {
+    const int permuted = kPadded ? chunk : chunk ^ (row / (8 / (kPairs * 2)) & (kPairs * 2 - 1));
+    return row * kPitch + permuted * 16;
   }
-}
+  /// From an address within the tile to that `pairs` pairs of chunks and `rows` rows further (a multiple of 8).
+  static __device__ __forceinline__ std::uint32_t advance(std::uint32_t address, int pairs, int rows) {
+    return (kPadded ? address + pairs * 32 : address ^ pairs * 32) + rows * kPitch;
+  }
+};
 
 /// Copies of a tile of kRows x kRowBytes into shared memory, in pieces of up to 8 passes of one warp; a pass copies 512 bytes.
 /// Pieces are what warps share out among themselves. The copies of a piece are independent instructions: a warp that
 /// reused an address register would wait until the copy before has read it, about 100 clk.
 template <int kRows, int kRowBytes>
 struct TileCopy {
+  using Layout = TileLayout<kRows, kRowBytes>;
   static constexpr int kChunks = kRowBytes / 16;  ///< per row
   static constexpr int kRowsPerPass = 32 / kChunks;
   static constexpr int kPasses = kRows / kRowsPerPass;
@@ -48,20 +58,20 @@ struct TileCopy {
   static constexpr int kPieceRows = kPiecePasses * kRowsPerPass;
   static_assert(kChunks <= 32 && 32 % kChunks == 0, "a pass copies whole rows");
   static_assert(kPasses >= 1 && kRows % kRowsPerPass == 0, "passes make up the tile");
-  static_assert(kPasses % kPiecePasses == 0 && (kPieces == 1 || kPieceRows % 8 == 0), "pieces begin where the swizzle does");
+  static_assert(kPasses % kPiecePasses == 0 && (kPieces == 1 || kPieceRows % 8 == 0), "pieces begin where the permutation does");
 
   /// The tile lies inside of its matrix, whose address and stride allow 16-byte accesses. @param corner its first element.
   static __device__ __forceinline__ void copy(std::uint32_t target, const void* corner, std::int64_t stride, int piece,
                                               int lane) {
     const int row = lane / kChunks, chunk = lane % kChunks;
-    target += piece * (kPieceRows * kRowBytes);
+    target += piece * (kPieceRows * Layout::kPitch);
     const char* from = static_cast<const char*>(corner) + (piece * kPieceRows + row) * stride * 2 + chunk * 16;
     const char* sources[kPiecePasses];
 #pragma unroll
     for (int pass = 0; pass < kPiecePasses; pass++) sources[pass] = from + pass * kRowsPerPass * stride * 2;
 #pragma unroll
     for (int pass = 0; pass < kPiecePasses; pass++) {
-      ptx::cp_async_16(target + swizzled<kRowBytes>(pass * kRowsPerPass + row, chunk), sources[pass]);
+      ptx::cp_async_16(target + Layout::offset(pass * kRowsPerPass + row, chunk), sources[pass]);
     }
   }
 
@@ -70,7 +80,7 @@ struct TileCopy {
   static __device__ __noinline__ void copy_checked(std::uint32_t target, const MatrixSource& source, std::int64_t row0,
                                                    std::int64_t col0, int piece, int lane) {
     const int row = lane / kChunks, chunk = lane % kChunks;
-    target += piece * (kPieceRows * kRowBytes);
+    target += piece * (kPieceRows * Layout::kPitch);
     row0 += piece * kPieceRows + row;
     col0 += chunk * 8;
 #pragma unroll 1
@@ -80,7 +90,7 @@ struct TileCopy {
       const int valid = left < 0 ? 0 : left > 8 ? 8 : static_cast<int>(left);  // elements of this chunk
       const char* from = static_cast<const char*>(source.data);
       if (valid > 0) from += (matrix_row * source.stride + col0) * 2;
-      const std::uint32_t to = target + swizzled<kRowBytes>(pass * kRowsPerPass + row, chunk);
+      const std::uint32_t to = target + Layout::offset(pass * kRowsPerPass + row, chunk);
       if (source.access == Access::chunks) {
         ptx::cp_async_16_zero_fill(to, from, valid * 2);
       } else if (source.access == Access::pairs) {

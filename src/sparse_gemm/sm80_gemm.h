@@ -13,7 +13,7 @@
 //   consumers 0 .. kConsumers-1   warp (wr, wc) owns kRowsPerWarp block rows (half a row at block 128) by kWarpN columns
 //   producers, kProducers of them walk the schedule ahead and copy
 // Barriers (per slot)
-//   full    arrivals 32 * kProducers: each producer lane, when its copies have landed; consumers wait
+//   full    arrivals 32 * kProducers + 1: each producer lane, when its copies have landed, and the record; consumers wait
 //   empty   arrivals kConsumers: each consumer warp, when it has read the slot; producers wait
 //
 // Roles of mma.sync (D[16,8] += A[16,16] * B[16,8]): spmm puts the sparse block on the A side, linear the tokens, so that D
@@ -23,7 +23,9 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "device/epilogue.h"
 #include "device/schedule.h"
@@ -31,6 +33,8 @@
 #include "ptx/ldmatrix.h"
 #include "ptx/mbarrier.h"
 #include "ptx/mma.h"
+#include "ptx/named_barrier.h"
+#include "ptx/shared_memory.h"
 #include "sparse_gemm/sm80_copy.h"
 
 namespace triage::sm80 {
@@ -39,7 +43,7 @@ inline constexpr int kMaxSlots = 16;
 
 /// Shape of a kernel. Block rows per warp, warp columns and the warp grid are the tuning parameters (sm80_gemm_launch.h).
 template <typename Element_, bool kLinear_, int kBlock_, int kSlab_, int kRowsPerWarp_, int kWarpN_, int kWarpRows_,
-          int kWarpCols_, int kProducers_, int kTilesPerChunk_, int kSparseBuffers_>
+          int kWarpCols_, int kTilesPerChunk_, int kSparseBuffers_, int kMaxBlocks_>
 struct GemmConfig {
   using Element = Element_;
   static constexpr bool kLinear = kLinear_;
@@ -48,7 +52,8 @@ struct GemmConfig {
   static constexpr int kWarpN = kWarpN_;
   static constexpr int kWarpRows = kWarpRows_, kWarpCols = kWarpCols_;
   static constexpr int kConsumers = kWarpRows * kWarpCols;
-  static constexpr int kProducers = kProducers_;
+  static constexpr int kProducers = 4;           ///< one per sub-core; that is also how many leave 168 registers a thread
+  static constexpr int kMaxBlocks = kMaxBlocks_;  ///< of a stage
   static constexpr int kThreads = 32 * (kConsumers + kProducers);
 
   static constexpr int kWarpsPerBlock = kBlock > 64 ? kBlock / 64 : 1;  ///< warps that share a block row
@@ -69,17 +74,18 @@ struct GemmConfig {
   static constexpr int kChunks = kWarpN / 16 / kTilesPerChunk;
   static constexpr int kSparseBuffers = kSparseBuffers_;
 
+  // Of a block and a dense panel in a slot.
   static constexpr int kBlockRowBytes = kSlab * 2;
-  static constexpr int kBlockBytes = kBlock * kBlockRowBytes;  ///< of a block in a slot
-  static constexpr int kPanelRowBytes = kLinear ? kSlab * 2 : kTileN * 2;
-  static constexpr int kPanelRows = kLinear ? kTileN : kSlab;
-  static constexpr int kPanelBytes = kTileN * kSlab * 2;  ///< of a dense panel in a slot
+  static constexpr int kPanelRows = kLinear ? kTileN : kSlab, kPanelRowBytes = (kLinear ? kSlab : kTileN) * 2;
+  using BlockLayout = TileLayout<kBlock, kBlockRowBytes>;
+  using PanelLayout = TileLayout<kPanelRows, kPanelRowBytes>;
 
   // Accumulators: strips of 16 output rows, each of neighbouring tiles of 8 output columns.
   static constexpr int kStrips = kLinear ? kWarpN / 16 : kRowsPerWarp * kTilesM;
   static constexpr int kStripTiles = kLinear ? kRowsPerWarp * kTilesM * 2 : kWarpN / 8;
   static constexpr int kAccumulators = kStrips * kStripTiles * 4;
 
+  static_assert(kMaxBlocks % 32 == 0 && kMaxBlocks <= 256, "a stage's block positions are read 32 at a time");
   static_assert(kBlock % kSlab == 0 && kSlab % 16 == 0, "a slab is a multiple of mma's k and divides the block");
   static_assert(kRowsPerGroup * kWarpsPerBlock == kWarpRows * kRowsPerWarp, "warp rows divide into block rows");
   static_assert(kWarpsPerBlock == 1 || kRowsPerWarp == 1, "warps that share a block own nothing else");
@@ -89,7 +95,6 @@ struct GemmConfig {
   static_assert(kWarpN % (16 * kTilesPerChunk) == 0, "a warp's columns come in whole chunks");
   static_assert(kChunks == 1 || kChunks % 2 == 0, "chunk 0 of the next step must find its buffer free");
   static_assert(kAccumulators >= 4 && kAccumulators <= 192, "accumulators must exist and leave registers for the rest");
-  static_assert(kPanelBytes % 512 == 0 && kBlockBytes % 512 == 0, "a warp copies 512 bytes at a time");
 };
 
 /// Kernel parameters: the same for all threads.
@@ -106,23 +111,26 @@ struct GemmParams {
   MatrixSource dense;           ///< B [K, N] or X [T, K]
   MatrixSource values;          ///< one block: rows = cols = stride = block
   std::int32_t n_tiles, panel_tiles;
-  std::int32_t slots, slot_bytes, blocks_offset, record_offset;  ///< the ring's layout, bytes
+  std::int32_t order_offset, order_stride;   ///< of the batches' block positions: bytes, and entries per stage
+  std::int32_t ring_offset, slots, slot_bytes;
+  std::int32_t blocks_offset, record_offset;  ///< within a slot
   float* partials;              ///< workspace of split items
   device::Epilogue epilogue;
 };
 
-/// Shared memory before the ring.
-template <typename Config, int kMaxBlocks>
-struct alignas(256) GemmSharedHeader {
+/// The beginning of shared memory. Behind it lie the block positions of the batches, then the ring.
+struct GemmSharedHeader {
+  static constexpr int kBatch = 4;
   std::uint64_t full[kMaxSlots], empty[kMaxSlots];
-  std::int32_t order[Config::kProducers][kMaxBlocks];  ///< positions of the current stage's blocks in `values`
+  std::uint32_t word[2][kBatch][32];  ///< records of the stages of a batch; while one is copied, the next is written
+  std::int32_t n_tile[2][kBatch];     ///< N tile of each, -1: past the end
 };
 
 /// Walks the CTA's tiles: panels of N tiles, in each panel the items in order, in each item the panel's N tiles.
 struct TileWalk {
   std::uint32_t items, n_tiles, panel_tiles, tile, tiles;
-  __device__ TileWalk(const GemmParams& p)
-      : items(*p.item_count), n_tiles(p.n_tiles), panel_tiles(p.panel_tiles), tile(blockIdx.x), tiles(items * n_tiles) {}
+  __device__ TileWalk(const GemmParams& p, std::uint32_t first)
+      : items(*p.item_count), n_tiles(p.n_tiles), panel_tiles(p.panel_tiles), tile(first), tiles(items * n_tiles) {}
   __device__ bool valid() const { return tile < tiles; }
   __device__ void next() { tile += gridDim.x; }
   __device__ void locate(std::uint32_t& item, std::uint32_t& n_tile) const {
@@ -150,7 +158,7 @@ struct StageWalk {
   const StageRecord* stage = nullptr;
   std::uint32_t n_tile = 0;
 
-  __device__ explicit StageWalk(const GemmParams& params) : p(params), tiles(params) { prefetch(); }
+  __device__ explicit StageWalk(const GemmParams& params) : p(params), tiles(params, blockIdx.x) { prefetch(); }
   __device__ void prefetch() {
     if (!tiles.valid()) return;
     std::uint32_t item;
@@ -200,7 +208,7 @@ __device__ __forceinline__ void fill_slot(const GemmParams& p, std::uint32_t slo
 #pragma unroll 2
     for (unsigned i = producer; i < panel_pieces; i += kProducers) {
       const std::int64_t column = __shfl_sync(0xffffffffu, word, 16 + i / Panel::kPieces);
-      Panel::copy(slot + i / Panel::kPieces * Config::kPanelBytes, dense + column * column_stride, p.dense.stride,
+      Panel::copy(slot + i / Panel::kPieces * Config::PanelLayout::kBytes, dense + column * column_stride, p.dense.stride,
                   i % Panel::kPieces, lane);
     }
   } else {
@@ -208,7 +216,7 @@ __device__ __forceinline__ void fill_slot(const GemmParams& p, std::uint32_t slo
     for (unsigned i = producer; i < panel_pieces; i += kProducers) {
       const std::int64_t column = __shfl_sync(0xffffffffu, word, 16 + i / Panel::kPieces);
       const std::int64_t k0 = column * Config::kBlock + slab * Config::kSlab;
-      Panel::copy_checked(slot + i / Panel::kPieces * Config::kPanelBytes, p.dense, Config::kLinear ? n0 : k0,
+      Panel::copy_checked(slot + i / Panel::kPieces * Config::PanelLayout::kBytes, p.dense, Config::kLinear ? n0 : k0,
                           Config::kLinear ? k0 : n0, i % Panel::kPieces, lane);
     }
   }
@@ -222,7 +230,7 @@ __device__ __forceinline__ void fill_slot(const GemmParams& p, std::uint32_t slo
     for (unsigned i = first; i < block_pieces; i += kProducers) {
       const std::int64_t block = order[i / Block::kPieces];
       const auto* corner = values + block * (Config::kBlock * Config::kBlock) + slab * Config::kSlab;
-      Block::copy(target + i / Block::kPieces * Config::kBlockBytes, corner, Config::kBlock, i % Block::kPieces, lane);
+      Block::copy(target + i / Block::kPieces * Config::BlockLayout::kBytes, corner, Config::kBlock, i % Block::kPieces, lane);
     }
   } else {
 #pragma unroll 1
@@ -231,81 +239,95 @@ __device__ __forceinline__ void fill_slot(const GemmParams& p, std::uint32_t slo
       MatrixSource source = p.values;
       source.data = values + block * (Config::kBlock * Config::kBlock);
       if (p.col[block] == p.last_block_col) source.cols = p.last_block_cols;
-      Block::copy_checked(target + i / Block::kPieces * Config::kBlockBytes, source, 0, slab * Config::kSlab,
+      Block::copy_checked(target + i / Block::kPieces * Config::BlockLayout::kBytes, source, 0, slab * Config::kSlab,
                           i % Block::kPieces, lane);
     }
   }
 }
 
-template <typename Config, typename Header>
-__device__ __forceinline__ void produce(const GemmParams& p, Header& header, std::uint32_t ring, int producer,
-                                        int lane) {
-  constexpr int kOrderWords = sizeof(header.order[0]) / 128;
-  std::int32_t* const order = header.order[producer];
+/// A producer warp. Metadata goes by batches of kBatch stages, of which each producer reads one: while a batch is copied, the
+/// block positions of the next and the records of the one after are under way, so that no load's latency shows.
+template <typename Config>
+__device__ __forceinline__ void produce(const GemmParams& p, GemmSharedHeader& header, unsigned char* shared,
+                                        std::uint32_t ring, int producer, int lane) {
+  constexpr int kBatch = GemmSharedHeader::kBatch, kOrderWords = Config::kMaxBlocks / 32;
+  static_assert(Config::kProducers == kBatch, "each producer reads one stage's metadata of a batch");
   const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
   const bool asynchronous = p.dense.access != Access::elements && p.values.access != Access::elements;
-  const auto load_word = [&](const StageRecord* stage) {
-    return stage == nullptr ? 0u : __ldg(reinterpret_cast<const std::uint32_t*>(stage) + lane);
+  const auto order_of = [&](int buffer, int k) {
+    return reinterpret_cast<std::int32_t*>(shared + p.order_offset) + (buffer * kBatch + k) * p.order_stride;
   };
 
-  // Three stages are in hand: the one being copied, the next (its record has arrived, its block order is under way) and
-  // the one after (its record is under way).
   StageWalk walk(p);
-  walk.next();
-  const StageRecord* stage = walk.stage;
-  std::uint32_t n_tile = walk.n_tile, word = load_word(stage);
-  walk.next();
-  const StageRecord* next_stage = walk.stage;
-  std::uint32_t next_n_tile = walk.n_tile, next_word = load_word(next_stage);
-  const std::int32_t first_block = __shfl_sync(0xffffffffu, word, 1);
+  struct Mine {
+    std::uint32_t word;   // this lane's word of the record of this producer's stage in a batch
+    std::int32_t n_tile;  // -1: past the end
+  };
+  const auto take = [&] {
+    Mine mine{0, -1};
+#pragma unroll 1
+    for (int k = 0; k < kBatch; k++) {
+      walk.next();
+      if (k != producer || walk.stage == nullptr) continue;
+      mine.word = __ldg(reinterpret_cast<const std::uint32_t*>(walk.stage) + lane);
+      mine.n_tile = static_cast<std::int32_t>(walk.n_tile);
+    }
+    return mine;
+  };
+  const auto load_order = [&](std::int32_t (&order)[kOrderWords], std::uint32_t word) {
+    const std::int32_t first = __shfl_sync(0xffffffffu, word, 1);
+    const int blocks = __shfl_sync(0xffffffffu, word, 0) >> 8 & 0xff;
 #pragma unroll
-  for (int w = 0; w < kOrderWords; w++) order[w * 32 + lane] = __ldg(p.block_order + first_block + w * 32 + lane);
-  __syncwarp();
-
-  int slot = 0;
-  std::uint32_t parity = 1;  // the slots begin empty
-  while (stage != nullptr) {
-    walk.next();
-    const StageRecord* const after_stage = walk.stage;
-    const std::uint32_t after_n_tile = walk.n_tile, after_word = load_word(after_stage);
-    const std::int32_t next_first = __shfl_sync(0xffffffffu, next_word, 1);
-    const int next_blocks = __shfl_sync(0xffffffffu, next_word, 0) >> 8 & 0xff;
-    std::int32_t next_order[kOrderWords];
+    for (int w = 0; w < kOrderWords; w++) order[w] = w * 32 < blocks ? __ldg(p.block_order + first + w * 32 + lane) : 0;
+  };
+  const auto publish = [&](int buffer, const Mine& mine, const std::int32_t (&order)[kOrderWords]) {
+    header.word[buffer][producer][lane] = mine.word;
+    if (lane == 0) header.n_tile[buffer][producer] = mine.n_tile;
 #pragma unroll
     for (int w = 0; w < kOrderWords; w++) {
-      next_order[w] = w * 32 < next_blocks ? __ldg(p.block_order + next_first + w * 32 + lane) : 0;
+      if (w * 32 < p.order_stride) order_of(buffer, producer)[w * 32 + lane] = order[w];
     }
+    ptx::named_barrier(1, 32 * Config::kProducers);
+  };
 
+  Mine mine = take(), next = take();
+  std::int32_t order[kOrderWords];
+  load_order(order, mine.word);
+  publish(0, mine, order);
+  int slot = 0;
+  std::uint32_t parity = 1;  // the slots begin empty
+  for (int buffer = 0;; buffer ^= 1) {
+    load_order(order, next.word);
+    const Mine after = take();
 #pragma unroll 1
-    for (int slab = 0; slab < Config::kSlabsPerBlock; slab++) {
-      const std::uint32_t target = ring + slot * p.slot_bytes;
-      ptx::mbarrier_wait(empty + slot * 8, parity);
-      if (producer == 0 && lane < 8) {
-        ptx::cp_async_16(target + p.record_offset + lane * 16, reinterpret_cast<const char*>(stage) + lane * 16);
-      }
-      fill_slot<Config>(p, target, word, order, n_tile, slab, producer, lane);
-      if (asynchronous) {
-        ptx::cp_async_mbarrier_arrive(full + slot * 8);
-      } else {
-        ptx::cp_async_wait_all();
-        ptx::mbarrier_arrive(full + slot * 8);
-      }
-      if (++slot == p.slots) {
-        slot = 0;
-        parity ^= 1;
+    for (int k = 0; k < kBatch; k++) {
+      const std::int32_t n_tile = header.n_tile[buffer][k];
+      if (n_tile < 0) return;
+      const std::uint32_t word = header.word[buffer][k][lane];
+#pragma unroll 1
+      for (int slab = 0; slab < Config::kSlabsPerBlock; slab++) {
+        const std::uint32_t target = ring + slot * p.slot_bytes;
+        ptx::mbarrier_wait(empty + slot * 8, parity);
+        fill_slot<Config>(p, target, word, order_of(buffer, k), n_tile, slab, producer, lane);
+        if (asynchronous) {
+          ptx::cp_async_mbarrier_arrive(full + slot * 8);
+        } else {
+          ptx::cp_async_wait_all();
+          ptx::mbarrier_arrive(full + slot * 8);
+        }
+        if (producer == 0) {
+          reinterpret_cast<std::uint32_t*>(shared + p.ring_offset + slot * p.slot_bytes + p.record_offset)[lane] = word;
+          __syncwarp();
+          if (lane == 0) ptx::mbarrier_arrive(full + slot * 8);
+        }
+        if (++slot == p.slots) {
+          slot = 0;
+          parity ^= 1;
+        }
       }
     }
-
-    __syncwarp();
-#pragma unroll
-    for (int w = 0; w < kOrderWords; w++) order[w * 32 + lane] = next_order[w];
-    __syncwarp();
-    stage = next_stage;
-    n_tile = next_n_tile;
-    word = next_word;
-    next_stage = after_stage;
-    next_n_tile = after_n_tile;
-    next_word = after_word;
+    publish(buffer ^ 1, next, order);
+    next = after;
   }
 }
 
@@ -325,15 +347,15 @@ struct LaneOffsets {
   __device__ LaneOffsets(int warp_row, int warp_col, int lane) {
     const int row = lane % 16, chunk = lane / 16;
     const int first_row = warp_row % Config::kWarpsPerBlock * 64;
-    block = swizzled<Config::kBlockRowBytes>(first_row + row, chunk);
-    panel = Config::kLinear ? swizzled<Config::kPanelRowBytes>(warp_col * Config::kWarpN + row, chunk)
-                            : swizzled<Config::kPanelRowBytes>(row, warp_col * (Config::kWarpN / 8) + chunk);
+    block = Config::BlockLayout::offset(first_row + row, chunk);
+    panel = Config::kLinear ? Config::PanelLayout::offset(warp_col * Config::kWarpN + row, chunk)
+                            : Config::PanelLayout::offset(row, warp_col * (Config::kWarpN / 8) + chunk);
   }
 };
 
 template <typename Config>
 __device__ __forceinline__ void load_sparse(std::uint32_t (&sparse)[4], std::uint32_t block, int step, int tile) {
-  ptx::ldmatrix_x4<false>(sparse, (block ^ step * 32) + tile * 16 * Config::kBlockRowBytes);
+  ptx::ldmatrix_x4<false>(sparse, Config::BlockLayout::advance(block, step, tile * 16));
 }
 
 template <typename Config>
@@ -342,12 +364,8 @@ __device__ __forceinline__ void load_dense(std::uint32_t (&dense)[Config::kTiles
 #pragma unroll
   for (int i = 0; i < Config::kTilesPerChunk; i++) {
     const int tile = chunk * Config::kTilesPerChunk + i;
-    if constexpr (Config::kLinear) {
-      ptx::ldmatrix_x4<false>(dense[i], (panel ^ step * 32) + tile * 16 * Config::kPanelRowBytes);
-    } else {
-      // The swizzle permutes the 16-byte chunks of 128 bytes: a pair of chunks further is an XOR inside of them.
-      ptx::ldmatrix_x4<true>(dense[i], (panel ^ tile % 4 * 32) + tile / 4 * 128 + step * 16 * Config::kPanelRowBytes);
-    }
+    const int pairs = Config::kLinear ? step : tile, rows = (Config::kLinear ? tile : step) * 16;
+    ptx::ldmatrix_x4<!Config::kLinear>(dense[i], Config::PanelLayout::advance(panel, pairs, rows));
   }
 }
 
@@ -382,7 +400,7 @@ __device__ __forceinline__ void multiply_slot(float (&acc)[Config::kStrips][Conf
   constexpr int kSteps = Config::kSteps, kChunks = Config::kChunks, kBuffers = Config::kSparseBuffers;
   const auto panel_of_next = [&] {
     const int column = (sizeof(Bits) == 8 ? __ffsll(bits) : __ffs(static_cast<std::uint32_t>(bits))) - 1 & 15;
-    return panels + column * Config::kPanelBytes;
+    return panels + column * Config::PanelLayout::kBytes;
   };
   Fragments<Config> f;
   std::uint32_t panel = panel_of_next();
@@ -401,7 +419,7 @@ __device__ __forceinline__ void multiply_slot(float (&acc)[Config::kStrips][Conf
         for (int chunk = 0; chunk < kChunks; chunk++) {
           const bool last = chunk == kChunks - 1;
           if (last && next_step == 0) {  // on to the next block; after the last one, this one is read again in vain
-            block += bits != 0 ? Config::kBlockBytes : 0;
+            block += bits != 0 ? Config::BlockLayout::kBytes : 0;
             panel = bits != 0 ? panel_of_next() : panel;
           }
           if (kBuffers == 2 && last) {
@@ -455,37 +473,42 @@ __device__ __forceinline__ void store_accumulators(const GemmParams& p, const Wo
   }
 }
 
-template <typename Config, typename Header>
-__device__ __forceinline__ void consume(const GemmParams& p, Header& header, std::uint32_t ring, int warp, int lane) {
+template <typename Config>
+__device__ __forceinline__ void consume(const GemmParams& p, GemmSharedHeader& header, std::uint32_t ring, int warp,
+                                        int lane) {
   using Bits = std::conditional_t<(Config::kRowsPerWarp > 2), std::uint64_t, std::uint32_t>;
   const int warp_row = warp / Config::kWarpCols, warp_col = warp % Config::kWarpCols;
   const int first_row = warp_row / Config::kWarpsPerBlock * Config::kRowsPerWarp, part = first_row / Config::kRowsPerPart;
   const LaneOffsets<Config> offsets(warp_row, warp_col, lane);
   const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
-  const char* const ring_pointer = reinterpret_cast<const char*>(&header + 1);
 
   int slot = 0;
   std::uint32_t parity = 0;
-  for (TileWalk tiles(p); tiles.valid(); tiles.next()) {
-    std::uint32_t item_index, n_tile;
-    tiles.locate(item_index, n_tile);
-    const WorkItem item = load_item(p.items, item_index);
+  for (std::uint32_t tile = blockIdx.x;; tile += gridDim.x) {
+    // Nothing but the stage count stays in registers during the multiplications: every one is needed there.
+    int slots_left;
+    {
+      const TileWalk walk(p, tile);
+      if (!walk.valid()) return;
+      std::uint32_t item, n_tile;
+      walk.locate(item, n_tile);
+      slots_left = load_item(p.items, item).stage_count * Config::kSlabsPerBlock;
+    }
     float acc[Config::kStrips][Config::kStripTiles][4] = {};
 #pragma unroll 1
-    for (int i = item.stage_count * Config::kSlabsPerBlock; i > 0; i--) {
+    for (; slots_left > 0; slots_left--) {
+      const std::uint32_t base = ring + slot * p.slot_bytes, record = base + p.record_offset;
       ptx::mbarrier_wait(full + slot * 8, parity);
-      const std::uint32_t base = ring + slot * p.slot_bytes;
-      const auto* record =
-          reinterpret_cast<const StageRecord*>(ring_pointer + slot * p.slot_bytes + p.record_offset);
-      int block = record->part_offset[part];
+      const auto row_mask = [&](int row) { return ptx::load_shared_u16(record + offsetof(StageRecord, row_mask) + row * 2); };
+      int block = ptx::load_shared_u8(record + offsetof(StageRecord, part_offset) + part);
       Bits bits = 0;
 #pragma unroll
-      for (int r = 0; r < Config::kRowsPerWarp; r++) bits |= Bits{record->row_mask[first_row + r]} << 16 * r;
+      for (int r = 0; r < Config::kRowsPerWarp; r++) bits |= Bits{row_mask(first_row + r)} << 16 * r;
 #pragma unroll
-      for (int r = 1; r < Config::kRowsPerPart; r++) {  // the part's rows before this warp's
-        if (first_row - r >= part * Config::kRowsPerPart) block += __popc(record->row_mask[first_row - r]);
+      for (int r = Config::kRowsPerWarp; r < Config::kRowsPerPart; r++) {  // the part's rows before this warp's
+        if (first_row - r >= part * Config::kRowsPerPart) block += __popc(row_mask(first_row - r));
       }
-      multiply_slot<Config>(acc, bits, base + p.blocks_offset + block * Config::kBlockBytes + offsets.block,
+      multiply_slot<Config>(acc, bits, base + p.blocks_offset + block * Config::BlockLayout::kBytes + offsets.block,
                             base + offsets.panel);
       __syncwarp();
       if (lane == 0) ptx::mbarrier_arrive(empty + slot * 8);
@@ -494,28 +517,29 @@ __device__ __forceinline__ void consume(const GemmParams& p, Header& header, std
         parity ^= 1;
       }
     }
-    store_accumulators<Config>(p, item, n_tile, acc, warp_row, warp_col, lane);
+    std::uint32_t item, n_tile;
+    TileWalk(p, tile).locate(item, n_tile);
+    store_accumulators<Config>(p, load_item(p.items, item), n_tile, acc, warp_row, warp_col, lane);
   }
 }
 
 // ------------------------------------------------------------------------------------------------------------ kernels
 
-template <typename Config, int kMaxBlocks>
+template <typename Config>
 __global__ void __launch_bounds__(Config::kThreads, 1) gemm_kernel(const __grid_constant__ GemmParams p) {
   extern __shared__ __align__(256) unsigned char shared[];
-  using Header = GemmSharedHeader<Config, kMaxBlocks>;
-  Header& header = *reinterpret_cast<Header*>(shared);
-  const std::uint32_t ring = ptx::shared_address(shared) + sizeof(Header);
+  auto& header = *reinterpret_cast<GemmSharedHeader*>(shared);
+  const std::uint32_t ring = ptx::shared_address(shared) + p.ring_offset;
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
   if (threadIdx.x < static_cast<unsigned>(p.slots)) {
-    ptx::mbarrier_init(ptx::shared_address(&header.full[threadIdx.x]), 32 * Config::kProducers);
+    ptx::mbarrier_init(ptx::shared_address(&header.full[threadIdx.x]), 32 * Config::kProducers + 1);
     ptx::mbarrier_init(ptx::shared_address(&header.empty[threadIdx.x]), Config::kConsumers);
   }
   __syncthreads();
   if (warp < Config::kConsumers) {
     consume<Config>(p, header, ring, warp, lane);
   } else {
-    produce<Config>(p, header, ring, warp - Config::kConsumers, lane);
+    produce<Config>(p, header, shared, ring, warp - Config::kConsumers, lane);
   }
 }
 

@@ -28,11 +28,10 @@ struct NarrowConfig {
   static constexpr int kStrips = kLinear ? kColumns / 16 : kTilesM;
   static constexpr int kStripTiles = kLinear ? kTilesM * 2 : kColumns / 8;
 
-  static constexpr int kBlockRowBytes = kSlab * 2;
-  static constexpr int kPanelRowBytes = kLinear ? kSlab * 2 : kColumns * 2;
-  static constexpr int kPanelRows = kLinear ? kColumns : kSlab;
-  static constexpr int kBlockBytes = kRows * kBlockRowBytes, kPanelBytes = kPanelRows * kPanelRowBytes;
-  static constexpr int kSlotBytes = kBlockBytes + kPanelBytes;
+  static constexpr int kPanelRows = kLinear ? kColumns : kSlab, kPanelRowBytes = (kLinear ? kSlab : kColumns) * 2;
+  using BlockLayout = TileLayout<kRows, kSlab * 2>;
+  using PanelLayout = TileLayout<kPanelRows, kPanelRowBytes>;
+  static constexpr int kSlotBytes = BlockLayout::kBytes + PanelLayout::kBytes;
   static constexpr int kSharedBytes = kWarps * kSlots * kSlotBytes;
   static_assert(kBlock % kRows == 0 && kBlock % kSlab == 0, "pieces divide the block");
   static_assert(kRows * kColumns * kWarps * 4 <= kSharedBytes, "the warps' sums fit where their rings were");
@@ -50,7 +49,7 @@ template <typename Config>
 __global__ void __launch_bounds__(Config::kWarps * 32) narrow_kernel(const __grid_constant__ NarrowParams p) {
   extern __shared__ __align__(256) unsigned char shared[];
   using Panel = TileCopy<Config::kPanelRows, Config::kPanelRowBytes>;
-  using Block = TileCopy<Config::kRows, Config::kBlockRowBytes>;
+  using Block = TileCopy<Config::kRows, Config::kSlab * 2>;
   constexpr int kBlock = Config::kBlock, kSlabs = kBlock / Config::kSlab, kParts = kBlock / Config::kRows;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const std::int32_t block_row = blockIdx.x / kParts, part = blockIdx.x % kParts;
@@ -75,14 +74,14 @@ __global__ void __launch_bounds__(Config::kWarps * 32) narrow_kernel(const __gri
         Block::copy_checked(target, values, row0, col0, 0, lane);
       }
       const std::int64_t k0 = std::int64_t{column} * kBlock + col0;
-      Panel::copy_checked(target + Config::kBlockBytes, p.dense, Config::kLinear ? n0 : k0, Config::kLinear ? k0 : n0, 0,
+      Panel::copy_checked(target + Config::BlockLayout::kBytes, p.dense, Config::kLinear ? n0 : k0, Config::kLinear ? k0 : n0, 0,
                           lane);
     }
     ptx::cp_async_commit();
   };
 
-  const std::uint32_t block_offset = swizzled<Config::kBlockRowBytes>(lane % 16, lane / 16);
-  const std::uint32_t panel_offset = Config::kBlockBytes + swizzled<Config::kPanelRowBytes>(lane % 16, lane / 16);
+  const std::uint32_t block_offset = Config::BlockLayout::offset(lane % 16, lane / 16);
+  const std::uint32_t panel_offset = Config::BlockLayout::kBytes + Config::PanelLayout::offset(lane % 16, lane / 16);
   float acc[Config::kStrips][Config::kStripTiles][4] = {};
 #pragma unroll
   for (int i = 0; i < Config::kSlots - 1; i++) fill(warp + i * Config::kWarps, i);

@@ -44,14 +44,14 @@ struct SddmmConfig {
 
   static constexpr int kPanelRows = kTransposed ? kSlab : kBlock;
   static constexpr int kPanelRowBytes = (kTransposed ? kBlock : kSlab) * 2;
-  static constexpr int kPanelBytes = kBlock * kSlab * 2;
+  using PanelLayout = TileLayout<kPanelRows, kPanelRowBytes>;
+  static constexpr int kPanelBytes = PanelLayout::kBytes;
   static constexpr int kSlotBytes = (1 + kUnitBlocks) * kPanelBytes;
 
   static_assert(kWarpM <= kBlock && kBlock % kWarpM == 0, "warps divide a block's rows");
   static_assert(kWarpN % 16 == 0 && (kWarpN % kBlock == 0 || kBlock % kWarpN == 0), "a warp owns whole blocks or divides one");
   static_assert(kConsumers >= 1 && kConsumers <= 16, "a CTA has 1 to 16 consumer warps");
   static_assert(kTilesM * kTilesN * 8 <= 128, "accumulators must leave registers for the rest");
-  static_assert(kPanelBytes % 512 == 0, "a warp copies 512 bytes at a time");
 };
 
 /// Kernel parameters: the same for all threads.
@@ -214,24 +214,20 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, SddmmSharedH
                                               int lane) {
   using Element = typename Config::Element;
   constexpr bool kT = Config::kTransposed;
-  constexpr int kRowBytes = Config::kPanelRowBytes, kTilesM = Config::kTilesM, kTilesN = Config::kTilesN;
+  constexpr int kTilesM = Config::kTilesM, kTilesN = Config::kTilesN;
   const int warp_row = warp / Config::kWarpCols, warp_col = warp % Config::kWarpCols;
   const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
   const int m0 = warp_row * Config::kWarpM, n0 = warp_col * Config::kWarpN % Config::kBlock;
   // ldmatrix of X yields (rows 0-7, k 0-7), (rows 8-15, k 0-7), (rows 0-7, k 8-15), (rows 8-15, k 8-15), as mma's A wants it.
-  const std::uint32_t x_offset = kT ? swizzled<kRowBytes>(lane % 8 + lane / 16 * 8, m0 / 8 + lane / 8 % 2)
-                                    : swizzled<kRowBytes>(m0 + lane % 16, lane / 16);
-  const std::uint32_t y_offset = (kT ? swizzled<kRowBytes>(lane % 16, n0 / 8 + lane / 16)
-                                     : swizzled<kRowBytes>(n0 + lane % 16, lane / 16)) +
+  using Layout = typename Config::PanelLayout;
+  const std::uint32_t x_offset = kT ? Layout::offset(lane % 8 + lane / 16 * 8, m0 / 8 + lane / 8 % 2)
+                                    : Layout::offset(m0 + lane % 16, lane / 16);
+  const std::uint32_t y_offset = (kT ? Layout::offset(lane % 16, n0 / 8 + lane / 16)
+                                     : Layout::offset(n0 + lane % 16, lane / 16)) +
                                  (1 + warp_col * Config::kWarpN / Config::kBlock) * Config::kPanelBytes;
-  // Address of 16-element tile `tile` at k step `step` of a panel. Chunks within 128 bytes of a row are permuted.
+  // Address of 16-element tile `tile` at k step `step` of a panel.
   const auto tile_address = [](std::uint32_t panel, int tile, int step) {
-    if constexpr (kT) {
-      constexpr int kPairs = kRowBytes >= 128 ? 4 : kRowBytes / 32;  // pairs of chunks that are permuted together
-      return (panel ^ tile % kPairs * 32) + tile / kPairs * (kPairs * 32) + step * 16 * kRowBytes;
-    } else {
-      return (panel ^ step * 32) + tile * 16 * kRowBytes;
-    }
+    return kT ? Layout::advance(panel, tile, step * 16) : Layout::advance(panel, step, tile * 16);
   };
 
   int slot = 0;

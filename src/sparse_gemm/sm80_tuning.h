@@ -16,7 +16,6 @@ struct GemmShape {
   int rows_per_warp;    ///< block rows (block 128: halves of one)
   int warp_n;           ///< columns (tokens)
   int warp_rows, warp_cols;
-  int producers;        ///< warps that copy
   int tiles_per_chunk;  ///< dense 16-column tiles loaded ahead of the ones being multiplied
   int sparse_buffers;   ///< 2: a block's fragments are loaded a step ahead
   int max_blocks;       ///< room for a stage's block positions
@@ -27,13 +26,13 @@ struct GemmShape {
   constexpr int tile_n() const { return warp_cols * warp_n; }
 };
 
-// 128 accumulators and 168 registers a thread in each: four sub-cores hold 2 consumer warps and a producer warp each.
+// 128 accumulators and 168 registers a thread in each: a sub-core holds two consumer warps and one producer warp.
 inline constexpr GemmShape kGemmShapes[] = {
-    // block slab rows  N  warp grid  producers  ahead  buffers  max blocks
-    {16, 16, 2, 128, 8, 1, 4, 2, 2, 128},
-    {32, 32, 1, 128, 8, 1, 4, 1, 2, 32},
-    {64, 32, 1, 64, 2, 4, 4, 1, 1, 32},
-    {128, 32, 1, 64, 2, 4, 4, 1, 1, 32},
+    // block slab rows  N  warp grid  ahead  buffers  max blocks
+    {16, 16, 2, 128, 8, 1, 2, 2, 128},
+    {32, 32, 2, 64, 4, 2, 2, 1, 32},
+    {64, 32, 1, 64, 2, 4, 1, 1, 32},
+    {128, 32, 1, 64, 2, 4, 1, 1, 32},
 };
 
 constexpr const GemmShape& gemm_shape(int block) {
@@ -52,8 +51,8 @@ struct GemmStage {
 };
 
 inline constexpr GemmStage kGemmStages[] = {
-    {16, 160, 16, 72, 1024}, {16, 0, 4, 20, 1024}, {32, 160, 4, 14, 1024}, {32, 0, 2, 8, 1024},
-    {64, 160, 2, 3, 1024},   {64, 0, 1, 2, 1024},  {128, 0, 1, 1, 1024},
+    {16, 160, 8, 40, 1024}, {16, 0, 6, 28, 1024}, {32, 160, 4, 14, 512}, {32, 0, 2, 8, 512},
+    {64, 160, 2, 3, 1024},  {64, 0, 1, 2, 1024},  {128, 0, 1, 1, 4096},
 };
 
 constexpr const GemmStage& gemm_stage(int block, std::size_t shared_memory) {
@@ -61,6 +60,15 @@ constexpr const GemmStage& gemm_stage(int block, std::size_t shared_memory) {
     if (stage.block == block && shared_memory >= static_cast<std::size_t>(stage.shared_kb) * 1024) return stage;
   }
   return kGemmStages[0];
+}
+
+/// Whether the kernel for few columns takes an spmm or linear problem: its tiles are 32 columns wide and read the values again
+/// for each, the others' are 128 or 256 wide and too few to occupy the device when there are few columns.
+inline bool is_narrow(const SparseGemmProblem& problem, const Device& device) {
+  const GemmShape& shape = gemm_shape(problem.block);
+  const std::int64_t tiles = (problem.rows + shape.tile_m() - 1) / shape.tile_m() *
+                             ((problem.dense + shape.tile_n() - 1) / shape.tile_n());
+  return problem.dense <= 32 || (problem.dense <= 256 && 2 * tiles < device.multiprocessors);
 }
 
 /// Shape of an sddmm kernel: the template arguments of SddmmConfig.

@@ -1,0 +1,21 @@
+// Plain loads from shared memory by 32-bit address: generic addresses cost registers, and on sm_90 and later a slow read of
+// the CTA's window each.
+#pragma once
+
+#include <cstdint>
+
+namespace triage::ptx {
+
+__device__ __forceinline__ std::uint32_t load_shared_u8(std::uint32_t address) {
+  std::uint32_t value;
+  asm volatile("ld.shared.u8 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ std::uint32_t load_shared_u16(std::uint32_t address) {
+  std::uint16_t value;
+  asm volatile("ld.shared.u16 %0, [%1];" : "=h"(value) : "r"(address) : "memory");
+  return value;
+}
+
+}  // namespace triage::ptx
