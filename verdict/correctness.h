@@ -32,6 +32,8 @@ struct CheckOptions {
   bool exact = false;      ///< integer-valued inputs: every element must be the exact result, rounded
   double share = 1;        ///< of the tiles; below 1 a random choice by `seed`, at least one tile
   std::uint64_t seed = 0;
+  /// Block rows of the sparse matrix (sddmm: of the pattern) to look at; -1: to the last.
+  std::int64_t block_row_begin = 0, block_row_end = -1;
 };
 
 struct CheckResult {

@@ -13,29 +13,31 @@
 
 namespace triage {
 
-const cpu::KernelSet& cpu::best_kernels() {
-  static const KernelSet chosen = [] {
+const std::vector<cpu::KernelSet>& cpu::runnable_kernels() {
+  static const std::vector<KernelSet> sets = [] {
+    std::vector<KernelSet> found;
 #if TRIAGE_HAS_X86_ISAS
-    // TRIAGE_CPU_ISA=baseline|avx2 leaves wider instruction sets unused, so that the narrower code can be tested anywhere.
+    // TRIAGE_CPU_ISA=baseline|avx2 leaves wider instruction sets unused, so that the narrower code can be tried anywhere.
     const char* variable = std::getenv("TRIAGE_CPU_ISA");
     const std::string_view widest = variable != nullptr ? variable : "";
     const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (has_avx2 && has_avx512 && widest != "avx2" && widest != "baseline")
-      return KernelSet{"avx512", &avx512::spmm, &avx512::sddmm, avx512::compute_oracle_tile};
+    if (has_avx512 && widest != "avx2" && widest != "baseline")
+      found.push_back({"avx512", &avx512::spmm, &avx512::sddmm, avx512::compute_oracle_tile});
     if (has_avx2 && widest != "baseline")
-      return KernelSet{"avx2", &avx2::spmm, &avx2::sddmm, avx2::compute_oracle_tile};
+      found.push_back({"avx2", &avx2::spmm, &avx2::sddmm, avx2::compute_oracle_tile});
 #endif
-    return KernelSet{"baseline", &baseline::spmm, &baseline::sddmm, baseline::compute_oracle_tile};
+    found.push_back({"baseline", &baseline::spmm, &baseline::sddmm, baseline::compute_oracle_tile});
+    return found;
   }();
-  return chosen;
+  return sets;
 }
 
 namespace {
 
 const cpu::CpuKernel& kernel_for(Operation operation) {
-  const cpu::KernelSet& kernels = cpu::best_kernels();
+  const cpu::KernelSet& kernels = cpu::runnable_kernels().front();
   return operation == Operation::sddmm ? *kernels.sddmm : *kernels.spmm;
 }
 

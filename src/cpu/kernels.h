@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "registry/kernel.h"
 
@@ -30,8 +31,8 @@ struct KernelSet {
   OracleTileFunction oracle_tile;
 };
 
-/// The widest instruction set that this build holds and this machine runs.
-const KernelSet& best_kernels();
+/// The instruction sets that this build holds and this machine runs, the widest first: the first serves all calls.
+const std::vector<KernelSet>& runnable_kernels();
 
 #define TRIAGE_DECLARE_CPU_KERNELS(isa)                                                                            \
   namespace isa {                                                                                                  \
