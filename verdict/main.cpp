@@ -39,11 +39,11 @@ void add_matrix_command(CLI::App& app, int& exit_code) {
   command->callback([options, &exit_code] { exit_code = run_matrix(*options); });
 }
 
-void add_verdict_command(CLI::App& app, int& exit_code) {
+void add_verdict_command(CLI::App& app, const std::vector<std::string>& compiler_flags, int& exit_code) {
   auto* command = app.add_subcommand(
       "verdict", "Runs every kernel that can run here, checks it, times it beside what you would pick instead, and prints "
                  "the support matrix. With FILE.cu: says where that source compiles and why not elsewhere");
-  command->footer(kExitCodes);
+  command->footer(std::string("With FILE.cu, what follows `--` goes to nvcc.\n") + kExitCodes);
   auto options = std::make_shared<VerdictOptions>();
   auto sources = std::make_shared<triage::static_triage::StaticTriageOptions>();
   auto receipt = std::make_shared<std::string>();
@@ -58,13 +58,16 @@ void add_verdict_command(CLI::App& app, int& exit_code) {
   const char* filters = "Which cases";
   command->add_option("--device", options->device, "all (the first GPU, and the CPU), cpu, cuda or cuda:N")
       ->capture_default_str()->group(filters);
-  command->add_option("--kernel", options->kernels, "Kernels by name (see `triage list`)")->delimiter(',')->group(filters);
-  command->add_option("--op", options->ops, "spmm, linear, sddmm")->delimiter(',')->group(filters);
-  command->add_option("--block", options->blocks, "16, 32, 64, 128")->delimiter(',')->group(filters);
-  command->add_option("--dtype", options->dtypes, "float16, bfloat16, float32, float64")->delimiter(',')->group(filters);
-  command->add_option("--shape", options->shapes, "Shapes whose name holds this, e.g. llama or 'cube 8192'")
-      ->delimiter(',')->group(filters);
-  command->add_option("--only", options->only, "timing, grid (correctness), crossover")->delimiter(',')->group(filters);
+  // Lists are comma-separated words, so that a file name after one is not taken for a part of it.
+  const auto list = [&](const char* name, auto& values, const char* what) {
+    command->add_option(name, values, what)->delimiter(',')->allow_extra_args(false)->type_name("LIST")->group(filters);
+  };
+  list("--kernel", options->kernels, "Kernels by name (see `triage list`)");
+  list("--op", options->ops, "spmm, linear, sddmm");
+  list("--block", options->blocks, "16, 32, 64, 128");
+  list("--dtype", options->dtypes, "float16, bfloat16, float32, float64");
+  list("--shape", options->shapes, "Shapes whose name holds this, e.g. llama or 'cube 8192'");
+  list("--only", options->only, "timing, grid (correctness), crossover");
   command->add_flag("--quick", options->quick, "The essential cases, shorter: under a minute on two cores")->group(filters);
   command->add_flag("!--no-peers", options->peers, "Time our kernels alone")->group(filters);
 
@@ -84,7 +87,11 @@ void add_verdict_command(CLI::App& app, int& exit_code) {
   command->callback([=, &exit_code] {
     options->html = *html;
     if (receipt_option->count() > 0) options->receipt = receipt->empty() ? "receipts" : *receipt;
-    if (sources->files.empty()) {
+    sources->nvcc_flags = compiler_flags;
+    sources->timeout_seconds = options->timeout_seconds;
+    if (sources->files.empty() && !compiler_flags.empty()) {
+      throw CLI::ValidationError("--", "flags for nvcc need a FILE.cu to compile");
+    } else if (sources->files.empty()) {
       exit_code = run_verdict(*options);
     } else {
       exit_code = run_static_command(*sources, options->json, options->markdown, options->html);
@@ -106,12 +113,13 @@ int main(int argc, char** argv) {
   install_interrupt_handlers();
 
   int exit_code = kAllRight;
+  const std::vector<std::string> compiler_flags = take_compiler_flags(argc, argv);
   CLI::App app{"Which kernel runs on this machine, whether it is right, and how fast it is beside what you would pick instead."};
   app.set_version_flag("--version", triage::version());
   app.require_subcommand(1);
   app.footer(kExitCodes);
   try {
-    add_verdict_command(app, exit_code);
+    add_verdict_command(app, compiler_flags, exit_code);
     add_list_command(app, exit_code);
     add_matrix_command(app, exit_code);
     add_scan_command(app, exit_code);

@@ -81,6 +81,7 @@ struct ReceiptCase {
   std::vector<AbsentPeer> not_measured;
   std::string note;
   int shared_memory_kb = 0;  ///< the limit that was imposed for the run; 0: none
+  int operand_copies = 1;    ///< timed calls took turns on so many copies of the operands, to find none in a cache
 };
 
 /// The correctness grid of one kernel: many small problems, no timing.

@@ -137,6 +137,7 @@ ReceiptCase read_case(const Fields& fields) {
   });
   result.note = fields.text_or("note", "");
   result.shared_memory_kb = static_cast<int>(fields.integer_or("shared_memory_kb", 0));
+  result.operand_copies = static_cast<int>(fields.integer_or("operand_copies", 1));
   return result;
 }
 
@@ -263,6 +264,7 @@ Json to_json(const ReceiptCase& result) {
     json["not_measured"].push_back({{"name", peer.name}, {"reason", peer.reason}});
   }
   if (result.shared_memory_kb > 0) json["shared_memory_kb"] = result.shared_memory_kb;
+  if (result.operand_copies > 1) json["operand_copies"] = result.operand_copies;
   set_if(json, "note", result.note);
   return json;
 }

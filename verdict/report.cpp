@@ -9,6 +9,7 @@
 #include <set>
 
 #include "verdict/terminal.h"
+#include "verdict/timing.h"
 
 namespace triage::verdict {
 namespace {
@@ -240,6 +241,29 @@ std::string headline(const Run& run) {
                      "problems of the correctness grids.", wrong, broken, cases, problems);
 }
 
+std::vector<std::string> notes(const Run& run) {
+  std::vector<std::string> lines = run.remarks;
+  int timed = 0, spread_out = 0, slowed = 0;
+  double widest = 0;
+  std::string slowed_by;
+  each_case(run, [&](const ReceiptCase& result) {
+    if (!result.time) return;
+    ++timed;
+    spread_out += spread(*result.time) > kNotedSpread;
+    widest = std::max(widest, spread(*result.time));
+    const std::size_t clocks = result.note.find("clocks ");
+    if (clocks == std::string::npos) return;
+    ++slowed;
+    slowed_by = result.note.substr(clocks, result.note.find(';', clocks) - clocks);
+  });
+  if (spread_out > 0) {
+    lines.push_back(fmt::format("{} of {} timings spread by more than {} of their median (p80 - p20), up to {}", spread_out,
+                                timed, percent(kNotedSpread), percent(widest)));
+  }
+  if (slowed > 0) lines.push_back(fmt::format("during {} of {} timings {}", slowed, timed, slowed_by));
+  return lines;
+}
+
 std::string report_text(const Run& run, bool colour) {
   const bool good = headline(run).rfind("All", 0) == 0;
   std::string text = "\n" + painted(headline(run), good ? Colour::green : Colour::red, colour) + "\n";
@@ -258,12 +282,7 @@ std::string report_text(const Run& run, bool colour) {
   const TextTable crossovers = crossover_table(run);
   if (!crossovers.empty()) section("Crossover against the dense product", crossovers.text());
   section("Support matrix", matrix_text(run.matrix, colour));
-  std::vector<std::string> notes = run.remarks;
-  each_case(run, [&](const ReceiptCase& result) {
-    if (!result.note.empty()) notes.push_back(fmt::format("{} {} b{}: {}", result.kernel, result.shape.name,
-                                                          result.shape.block, result.note));
-  });
-  section("Notes", joined_lines(notes, "  "));
+  section("Notes", joined_lines(notes(run), "  "));
   section("Not measured", joined_lines(absent_peers(run), "  "));
   section("What to use here", joined_lines(recommendations(run), "  "));
   return text;
@@ -287,7 +306,7 @@ std::string report_markdown(const Run& run) {
     if (!lines.empty()) text += fmt::format("\n## {}\n\n{}", title, joined_lines(lines, "- "));
   };
   section("Correctness grids", grid_sentences(run));
-  section("Notes", run.remarks);
+  section("Notes", notes(run));
   section("Not measured", absent_peers(run));
   section("What to use here", recommendations(run));
   return text;
@@ -309,7 +328,7 @@ Json report_json(const Run& run) {
   json["quick"] = run.quick;
   json["matrix"] = matrix_json(run.matrix);
   json["recommendations"] = recommendations(run);
-  json["remarks"] = run.remarks;
+  json["remarks"] = notes(run);
   return json;
 }
 

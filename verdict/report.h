@@ -49,6 +49,8 @@ std::string grid_sentence(const ReceiptGrid& grid);
 std::vector<std::string> recommendations(const Run& run);
 /// Peers that were not measured, with how to get them, each once.
 std::vector<std::string> absent_peers(const Run& run);
+/// The run's remarks, and in how many timings something was out of the ordinary.
+std::vector<std::string> notes(const Run& run);
 /// "All 84 cases are correct." or how many are not.
 std::string headline(const Run& run);
 

@@ -23,7 +23,6 @@
 namespace triage::verdict {
 namespace {
 
-constexpr double kNotedSpread = 0.05;
 /// More than rounding in another order gives: such a peer computes something else.
 constexpr double kPeerDifference = 2e-2;
 /// What the oracle may spend on one problem on the CPU, in operations of the problem; beyond it checks a share.
@@ -38,15 +37,6 @@ TimedProblem make_problem(const Job& job, const ReceiptShape& shape, JobContext&
   sized.nnz_blocks = pattern.nnz_blocks();
   request.copies = timing_copies(job.op, job.dtype, sized, context);
   return TimedProblem(request, std::move(pattern));
-}
-
-/// How operands were kept out of caches, or not; part of every receipt's note where it matters.
-std::string cache_note(const TimedProblem& problem, const JobContext& context) {
-  if (problem.copies() > 1) {
-    return fmt::format("calls take turns on {} copies of the operands, so that none finds them in a cache",
-                       problem.copies());
-  }
-  return context.cuda() ? "" : "operands may lie in caches";
 }
 
 /// Judges an output against the oracle, and remembers it, so that the second look after timing is a comparison of bytes.
@@ -207,6 +197,7 @@ ReceiptCase time_case(const Job& job, JobContext& context) {
   }
 
   result.time = times.front();
+  result.operand_copies = problem.copies();
   result.tflops = tflops(flops(job.op, result.shape), result.time->median);
   const Roof roof = roof_of(job.op, result.shape, job.dtype, job.family, job.device);
   result.roof_tflops = roof.tflops;
@@ -223,7 +214,6 @@ ReceiptCase time_case(const Job& job, JobContext& context) {
   if (spread(*result.time) > kNotedSpread) {
     add_note(result.note, fmt::format("spread of our time {:.0f}% of its median", 100 * spread(*result.time)));
   }
-  add_note(result.note, cache_note(problem, context));
   return result;
 }
 

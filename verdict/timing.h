@@ -57,6 +57,9 @@ std::vector<ReceiptTime> time_alternating(const std::vector<Contender>& contende
 /// Median and percentiles of samples of `calls` calls each.
 ReceiptTime summarise(std::vector<double> samples_ms, int calls);
 
+/// A spread above this is worth a note.
+inline constexpr double kNotedSpread = 0.05;
+
 /// (p80 - p20) / median.
 double spread(const ReceiptTime& time);
 

@@ -35,7 +35,8 @@ class StreamedTable {
     bool gpu = false;
     for (const MachinePlan& machine : plan.machines) {
       gpu = gpu || machine.device.device_type == kDLCUDA;
-      for (const Job& job : machine.timings) {
+      for (const Job& job : machine.jobs) {
+        if (job.kind != JobKind::timing) continue;
         widths_[0] = std::max(widths_[0], display_width(job.kernel));
         widths_[1] = std::max(widths_[1], display_width(case_label(job.shape, job.shared_memory_kb)));
       }
@@ -128,7 +129,7 @@ class VerdictRun {
  private:
   static int total_jobs(const VerdictPlan& plan) {
     std::size_t total = 0;
-    for (const MachinePlan& machine : plan.machines) total += 1 + machine.size();
+    for (const MachinePlan& machine : plan.machines) total += 1 + machine.jobs.size();
     return static_cast<int>(total);
   }
 
@@ -161,50 +162,16 @@ class VerdictRun {
     receipt.device = device_from_json(described.result);
     progress_.end(device_sentence(receipt.device));
 
-    for (Job job : machine.timings) {
-      if (out_of_time()) continue;
-      job.device = receipt.device;
-      progress_.begin(job.kernel + " " + case_label(job.shape, job.shared_memory_kb));
-      const Answer answer = cases.run(job);
-      receipt.cases.push_back(answer.outcome == Outcome::ok ? case_from_json(answer.result) : failed_case(job, answer));
-      const ReceiptCase& result = receipt.cases.back();
-      std::string summary = fmt::format("{} {}: {}", job.kernel, case_label(job.shape, job.shared_memory_kb),
-                                        outcome_word(result));
-      if (!result.failure.empty()) summary += ": " + result.failure;
-      progress_.end(summary);
-      progress_.clear();
-      table_.row(result);
-    }
     Runner long_jobs(worker_environment(options_), kLongJobTimeouts * options_.timeout_seconds,
                      [&] { progress_.tick(); });
-    for (Job job : machine.grids) {
+    for (Job job : machine.jobs) {
       if (out_of_time()) continue;
       job.device = receipt.device;
-      progress_.begin(job.kernel + " correctness grid");
-      const Answer answer = long_jobs.run(job);
-      receipt.grids.push_back(answer.outcome == Outcome::ok ? grid_from_json(answer.result) : failed_grid(job, answer));
-      progress_.end(grid_sentence(receipt.grids.back()));
-    }
-    for (Job job : machine.crossovers) {
-      if (out_of_time()) continue;
-      const double dense = job.cuda ? receipt.device.dense_fp16_tflops : receipt.device.dense_fp32_tflops;
-      if (dense == 0) {
-        ++without_dense_peer_;
-        progress_.begin("");
-        progress_.end(fmt::format("{} b{} crossover: no dense peer", job.kernel, job.shape.block));
-        continue;
-      }
-      job.device = receipt.device;
-      progress_.begin(fmt::format("{} b{} crossover", job.kernel, job.shape.block));
-      const Answer answer = long_jobs.run(job);
-      if (answer.outcome == Outcome::ok) {
-        receipt.crossovers.push_back(crossover_from_json(answer.result));
-        progress_.end(fmt::format("{} b{}: faster than dense {}", job.kernel, job.shape.block,
-                                  crossover_sentence(receipt.crossovers.back())));
-      } else {
-        run.remarks.push_back(fmt::format("crossover of {} at block {}: {}", job.kernel, job.shape.block, answer.failure));
-        broken_ = true;
-        progress_.end(run.remarks.back());
+      switch (job.kind) {
+        case JobKind::timing: run_timing(job, cases, receipt); break;
+        case JobKind::grid: run_grid(job, long_jobs, receipt); break;
+        case JobKind::crossover: run_crossover(job, long_jobs, receipt, run); break;
+        case JobKind::device: break;
       }
     }
     if (without_dense_peer_ > 0) {
@@ -213,6 +180,45 @@ class VerdictRun {
     }
     progress_.clear();
     run.receipts.push_back(std::move(receipt));
+  }
+
+  void run_timing(const Job& job, Runner& runner, Receipt& receipt) {
+    const std::string label = job.kernel + " " + case_label(job.shape, job.shared_memory_kb);
+    progress_.begin(label);
+    const Answer answer = runner.run(job);
+    receipt.cases.push_back(answer.outcome == Outcome::ok ? case_from_json(answer.result) : failed_case(job, answer));
+    const ReceiptCase& result = receipt.cases.back();
+    const std::string failure = result.failure.empty() ? "" : ": " + result.failure;
+    progress_.end(fmt::format("{}: {}{}", label, outcome_word(result), failure));
+    progress_.clear();
+    table_.row(result);
+  }
+
+  void run_grid(const Job& job, Runner& runner, Receipt& receipt) {
+    progress_.begin(job.kernel + " correctness grid");
+    const Answer answer = runner.run(job);
+    receipt.grids.push_back(answer.outcome == Outcome::ok ? grid_from_json(answer.result) : failed_grid(job, answer));
+    progress_.end(grid_sentence(receipt.grids.back()));
+  }
+
+  void run_crossover(const Job& job, Runner& runner, Receipt& receipt, Run& run) {
+    const std::string label = fmt::format("{} b{} crossover", job.kernel, job.shape.block);
+    progress_.begin(label);
+    const double dense = job.cuda ? receipt.device.dense_fp16_tflops : receipt.device.dense_fp32_tflops;
+    if (dense == 0) {
+      ++without_dense_peer_;
+      progress_.end(label + ": no dense peer");
+      return;
+    }
+    const Answer answer = runner.run(job);
+    if (answer.outcome != Outcome::ok) {
+      run.remarks.push_back(label + ": " + answer.failure);
+      broken_ = true;
+      progress_.end(run.remarks.back());
+      return;
+    }
+    receipt.crossovers.push_back(crossover_from_json(answer.result));
+    progress_.end(fmt::format("{}: sparse is faster {}", label, crossover_sentence(receipt.crossovers.back())));
   }
 
   const VerdictOptions& options_;

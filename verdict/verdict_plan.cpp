@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "bench/shapes.h"
@@ -116,11 +117,11 @@ void plan_timings(MachinePlan& plan, const VerdictOptions& options, const Kernel
     if (!wanted(options.blocks, shape.block) || !shape_wanted(options.shapes, shape)) continue;
     if (options.quick && !shape.quick) continue;
     for (const char* layout : {"canonical", "packed"}) {
-      if (layout == std::string("packed") && !has_packed_layout(kernel.name)) continue;
+      if (layout == std::string("packed") && (options.quick || !has_packed_layout(kernel.name))) continue;
       Job job = make_job(JobKind::timing, options, plan.device, kernel);
       job.dtype = shape.dtype;
       job.shape = receipt_shape(shape, layout);
-      plan.timings.push_back(job);
+      plan.jobs.push_back(job);
     }
   }
 }
@@ -139,8 +140,28 @@ void plan_crossovers(MachinePlan& plan, const VerdictOptions& options, const Ker
     job.shape.block = block;
     job.shape.pattern = "uniform";
     job.shape.name = "crossover";
-    plan.crossovers.push_back(job);
+    plan.jobs.push_back(job);
   }
+}
+
+/// All timings, then all grids, then the crossovers. A quick run may have to stop early, so it goes round the
+/// kernels instead: each gets its first timing and its grid before any gets its second.
+void put_in_order(std::vector<Job>& jobs, bool quick) {
+  std::map<std::string, int> timings_so_far;
+  std::vector<std::pair<int, Job>> ranked;
+  for (Job& job : jobs) {
+    int rank = 0;
+    if (job.kind == JobKind::timing && quick) {
+      const int turn = timings_so_far[job.kernel]++;
+      rank = turn == 0 ? 0 : turn + 1;
+    }
+    if (job.kind == JobKind::grid) rank = 1;
+    if (job.kind == JobKind::crossover) rank = 1 << 20;
+    ranked.emplace_back(rank, std::move(job));
+  }
+  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  jobs.clear();
+  for (auto& entry : ranked) jobs.push_back(std::move(entry.second));
 }
 
 MachinePlan plan_machine(const VerdictOptions& options, DLDevice device, const std::vector<KernelReport>& reports) {
@@ -156,10 +177,11 @@ MachinePlan plan_machine(const VerdictOptions& options, DLDevice device, const s
       Job job = make_job(JobKind::grid, options, device, kernel);
       job.shape.block = kernel.block_size;
       job.shape.name = "grid";
-      plan.grids.push_back(job);
+      plan.jobs.push_back(job);
     }
     if (wanted(options.only, std::string("crossover")) && options.peers) plan_crossovers(plan, options, kernel);
   }
+  put_in_order(plan.jobs, options.quick);
   return plan;
 }
 
@@ -181,7 +203,7 @@ VerdictPlan plan_verdict(const VerdictOptions& options) {
   for (const DLDevice& device : choice.devices) {
     const std::vector<KernelReport> reports = kernel_reports(device);
     MachinePlan machine = plan_machine(options, device, reports);
-    if (machine.size() > 0) plan.machines.push_back(std::move(machine));
+    if (!machine.jobs.empty()) plan.machines.push_back(std::move(machine));
     for (const KernelReport& kernel : reports) {
       const bool asked = wanted(options.kernels, kernel.name) && op_wanted(options.ops, kernel.operation);
       some_can_run = some_can_run || (asked && kernel.can_run);

@@ -14,8 +14,7 @@ namespace triage::verdict {
 
 struct MachinePlan {
   DLDevice device{kDLCPU, 0};
-  std::vector<Job> timings, grids, crossovers;
-  std::size_t size() const { return timings.size() + grids.size() + crossovers.size(); }
+  std::vector<Job> jobs;  ///< in the order in which they run
 };
 
 struct VerdictPlan {
