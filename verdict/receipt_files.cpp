@@ -1,14 +1,9 @@
 // Receipts on disk: <folder>/<device>/<kernel>.json, read with a sentence for each broken file, written atomically.
-#include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -17,15 +12,13 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "io/atomic_file.h"
 #include "verdict/receipt.h"
 
 namespace triage::verdict {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The temporary file of the write under way. A signal handler reads it, hence a plain array.
-char unfinished_file[4096] = "";
 
 Receipt read_receipt(const fs::path& path) {
   std::ifstream file(path);
@@ -128,31 +121,11 @@ void write_file_atomically(const std::string& path, const std::string& text) {
     throw std::runtime_error(
         fmt::format("{} cannot be made: {}", target.parent_path().string(), error.message()));
   }
-  const std::string temporary = fmt::format("{}.unfinished-{}", path, ::getpid());
-  if (temporary.size() >= sizeof unfinished_file) throw std::runtime_error(path + ": the path is too long");
-  std::memcpy(unfinished_file, temporary.c_str(), temporary.size() + 1);
-
-  const auto give_up = [&](const char* what) {
-    const std::string reason = std::strerror(errno);
-    remove_unfinished_file();
-    throw std::runtime_error(fmt::format("{} cannot be {}: {}", path, what, reason));
-  };
-  std::FILE* file = std::fopen(temporary.c_str(), "wb");
-  if (!file) give_up("written");
-  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size() && std::fflush(file) == 0 &&
-                       ::fsync(::fileno(file)) == 0;
-  const int write_error = errno;
-  if (std::fclose(file) != 0 || !written) {
-    if (!written) errno = write_error;
-    give_up("written");
-  }
-  if (std::rename(temporary.c_str(), path.c_str()) != 0) give_up("put in place");
-  unfinished_file[0] = '\0';
+  io::AtomicFile file(path, text.size());
+  file.write(text.data(), text.size());
+  file.commit();
 }
 
-void remove_unfinished_file() noexcept {
-  if (unfinished_file[0] != '\0') ::unlink(unfinished_file);
-  unfinished_file[0] = '\0';
-}
+void remove_unfinished_file() noexcept { io::remove_unfinished_file(); }
 
 }  // namespace triage::verdict
