@@ -50,8 +50,8 @@ int main(int argc, char** argv) {
     std::vector<float> x(tokens * pattern.cols(), 1.0f), y(tokens * pattern.rows());
     const TensorView x_view(x.data(), kFloat32, {tokens, pattern.cols()});
     const TensorView y_view(y.data(), kFloat32, {tokens, pattern.rows()});
-    std::vector<char> workspace(triage::linear_workspace_bytes(pattern, weight.values, x_view, nullptr, y_view));
-    triage::linear(pattern, weight.values, x_view, nullptr, y_view, {}, {workspace.data(), workspace.size()});
+    const HostWorkspace workspace(triage::linear_workspace_bytes(pattern, weight.values, x_view, nullptr, y_view));
+    triage::linear(pattern, weight.values, x_view, nullptr, y_view, {}, workspace);
 
     std::printf("%s: %lld x %lld, %.0f%% of its blocks of %d\n", weight.name.c_str(),
                 static_cast<long long>(pattern.rows()), static_cast<long long>(pattern.cols()), 100 * pattern.density(),

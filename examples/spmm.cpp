@@ -28,8 +28,8 @@ int main() {
     triage::gather_blocks(pattern, dense, values_view);
 
     const TensorView b_view(b.data(), kFloat32, {k, n}), c_view(c.data(), kFloat32, {m, n});
-    std::vector<char> workspace(triage::spmm_workspace_bytes(pattern, values_view, b_view, c_view));
-    triage::spmm(pattern, values_view, b_view, c_view, {}, {workspace.data(), workspace.size()});
+    const HostWorkspace workspace(triage::spmm_workspace_bytes(pattern, values_view, b_view, c_view));
+    triage::spmm(pattern, values_view, b_view, c_view, {}, workspace);
     std::printf("%s: %lld of %lld blocks are nonzero\n", triage::last_kernel().c_str(),
                 static_cast<long long>(pattern.nnz_blocks()),
                 static_cast<long long>(pattern.block_rows() * pattern.block_cols()));

@@ -1,9 +1,10 @@
-// The little that the examples need to hand memory to Triage: a DLPack view of a row-major array.
+// The little that the examples need to hand memory to Triage: a DLPack view of a row-major array, and scratch memory.
 #pragma once
 
 #include <triage/triage.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <initializer_list>
 
 inline constexpr DLDataType kFloat32{kDLFloat, 32, 1};
@@ -25,4 +26,18 @@ struct TensorView : DLTensor {
 
  private:
   std::int64_t shape_[3] = {};
+};
+
+/// Scratch memory in the host's memory, aligned as Triage asks.
+class HostWorkspace {
+ public:
+  explicit HostWorkspace(std::size_t bytes)
+      : workspace_{bytes > 0 ? std::aligned_alloc(256, (bytes + 255) / 256 * 256) : nullptr, bytes} {}
+  ~HostWorkspace() { std::free(workspace_.data); }
+  HostWorkspace(const HostWorkspace&) = delete;
+  HostWorkspace& operator=(const HostWorkspace&) = delete;
+  operator triage::Workspace() const { return workspace_; }
+
+ private:
+  triage::Workspace workspace_;
 };

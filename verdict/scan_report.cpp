@@ -29,6 +29,23 @@ std::string error_cell(double error) { return std::isnan(error) ? "nan" : fmt::f
 
 double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
+// `text` in lines of at most `width` columns, broken at spaces.
+std::string wrapped(const std::string& text, std::size_t width, const std::string& indent = "") {
+  std::string out, line;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(' ', begin), text.size());
+    const std::string piece = text.substr(begin, end - begin);
+    if (!line.empty() && display_width(line) + 1 + display_width(piece) > width) {
+      out += line + "\n";
+      line = indent + piece;
+    } else {
+      line += (line.empty() ? "" : " ") + piece;
+    }
+    begin = end + 1;
+  }
+  return out + line + "\n";
+}
+
 std::string word(const Measurement& measured) {
   return measured.wrong.empty() ? verdict_name(measured.verdict()) : "WRONG";
 }
@@ -124,10 +141,9 @@ std::string legend(const ScanReport& report) {
   std::string text =
       report.prune_to > 0
           ? "kept: share of blocks that stay. error: |Y_pruned - Y| / |Y| for random activations. MB: pruned weight "
-            "with\n"
-            "its indices. saved: against the dense weight."
+            "with its indices. saved: against the dense weight."
           : "z16 .. z128: share of blocks of that size that are all zero. block: the fastest block size measured.";
-  return text + " sparse,\ndense: milliseconds a call, medians. gain: dense / sparse. pays: sparse beats dense.\n";
+  return text + " sparse, dense: milliseconds a call, medians. gain: dense / sparse. pays: sparse beats dense.";
 }
 
 // "41%", "none (<5%)": sparse was slower down to the lowest density measured, "all".
@@ -166,17 +182,17 @@ std::string scan_verdict(const ScanTotals& totals) {
   const bool no_zeros = totals.nonzero[0] >= static_cast<std::int64_t>(0.99 * static_cast<double>(totals.blocks[0]));
   std::string text;
   if (no_zeros) {
-    text = "This model has next to no zero blocks: block-sparsity does not pay for it as it is";
-    text += totals.dense_ms > 0
-                ? fmt::format(" (dense is {:.2f}x as fast over all).", ratio(totals.sparse_ms, totals.dense_ms))
-                : ".";
-    return text + " It can pay after pruning: --prune-to.";
+    text = "This model has next to no zero blocks, so there is nothing to skip: as it is, block-sparsity does not pay.";
+    if (totals.slower > 0) {
+      text += fmt::format(" With every block stored, linear takes {:.2f}x the time of the dense product over all.",
+                          ratio(totals.sparse_ms, totals.dense_ms));
+    }
+    return text + " It can pay after pruning: see --prune-to.";
   }
-  if (totals.dense_ms == 0) return "Whether sparse beats dense here was not measured.";
+  if (totals.measured == 0) return "Whether sparse beats dense here was not measured.";
   text = fmt::format("Sparse beats dense for {} of {} matrices", totals.faster, totals.measured);
   if (totals.unclear > 0) text += fmt::format(" ({} are too close or too noisy to say)", totals.unclear);
-  const double best = totals.speedup();
-  return text + fmt::format("; all of them together run {:.2f}x as fast as dense.", best);
+  return text + fmt::format("; all of them together run {:.2f}x as fast as dense.", totals.speedup());
 }
 
 std::string prune_verdict(const ScanReport& report, const ScanTotals& totals) {
@@ -198,23 +214,6 @@ std::string prune_verdict(const ScanReport& report, const ScanTotals& totals) {
         error_cell(std::sqrt(totals.error_squared / totals.norm_squared)));
   }
   return text + ".";
-}
-
-// `text` in lines of at most `width` columns, broken at spaces.
-std::string wrapped(const std::string& text, std::size_t width, const std::string& indent = "") {
-  std::string out, line;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find(' ', begin), text.size());
-    const std::string piece = text.substr(begin, end - begin);
-    if (!line.empty() && display_width(line) + 1 + display_width(piece) > width) {
-      out += line + "\n";
-      line = indent + piece;
-    } else {
-      line += (line.empty() ? "" : " ") + piece;
-    }
-    begin = end + 1;
-  }
-  return out + line + "\n";
 }
 
 std::vector<std::string> skipped_lines(const ScanReport& report) {
@@ -354,7 +353,8 @@ std::string scan_text(const ScanReport& report, std::size_t width, bool colour) 
   const ScanTotals totals = report.totals();
   std::string text = wrapped(counts(report), width);
   if (!report.layers.empty()) {
-    text += wrapped(setting(report), width) + "\n" + fitted_table(report, width) + "\n" + legend(report) + "\n";
+    text += wrapped(setting(report), width) + "\n" + fitted_table(report, width) + "\n" +
+            wrapped(legend(report), width) + "\n";
     const std::string verdict = report.prune_to > 0 ? prune_verdict(report, totals) : scan_verdict(totals);
     text += painted(wrapped(verdict, width), Colour::bold, colour);
   } else {
@@ -373,7 +373,7 @@ std::string scan_markdown(const ScanReport& report) {
   const ScanTotals totals = report.totals();
   std::string text = counts(report) + "  \n";
   if (!report.layers.empty()) {
-    text += setting(report) + "\n\n" + layer_table(report, 1000).markdown() + "\n" + legend(report) + "\n";
+    text += setting(report) + "\n\n" + layer_table(report, 1000).markdown() + "\n" + legend(report) + "\n\n";
     text += "**" + (report.prune_to > 0 ? prune_verdict(report, totals) : scan_verdict(totals)) + "**\n";
   }
   for (const auto& line : problem_lines(report)) text += "\n" + line + "\n";
