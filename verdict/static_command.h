@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "verdict/static_triage.h"
 
@@ -11,7 +12,10 @@ class App;
 
 namespace triage::verdict {
 
-/// The options that concern sources alone: -I, -D, --arch, --std, and what follows `--` goes to nvcc.
+/// Takes what follows `--` off the arguments of `triage verdict`: flags for nvcc.
+std::vector<std::string> take_compiler_flags(int& argc, char** argv);
+
+/// The options that concern sources alone: -I, -D, --arch, --std, --nvcc, --jobs.
 void add_static_options(CLI::App& command, static_triage::StaticTriageOptions& options);
 
 /// @return static triage's exit code, whose numbers mean what the program's do.

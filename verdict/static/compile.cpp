@@ -153,8 +153,8 @@ CompiledKernel summarise(const PtxFunction& function, const PtxModule& module) {
         kernel.multiplies = true;
       }
       const InstructionFact* fact = match_instruction(statement.text);
+      kernel.multiplies = kernel.multiplies || multiplies_matrices(statement.text);
       if (fact == nullptr) return;
-      kernel.multiplies = kernel.multiplies || fact->role == Role::matrix;
       const int line = statement.locations.empty() ? 0 : statement.locations.front().line;
       if (kernel.uses.size() < 500 && seen.emplace(fact, line).second) {
         kernel.uses.push_back({fact, statement.text, statement.locations});
@@ -196,22 +196,24 @@ void assemble(std::string ptx, const PtxModule& module, const CompileSettings& s
       if (const PtxFunction* function = module.function_at(error.line)) {
         refused.push_back(function->name);
         failure.kernels.push_back(function->name);
-        for (const auto* list : {&function->directives, &function->body}) {
-          for (const PtxStatement& statement : *list) {
-            // A statement may span lines; ptxas names any of them.
-            if (statement.line > error.line || !failure.statement.empty()) continue;
-            const auto next = std::find_if(list->begin(), list->end(),
-                                           [&](const PtxStatement& s) { return s.line > statement.line; });
-            if (next != list->end() && next->line <= error.line) continue;
-            failure.statement = statement.text;
-            failure.locations = statement.locations;
-            // Several may stand on one line: the one with a row in the table is the one.
-            for (const PtxStatement& same : *list) {
-              const InstructionFact* fact = same.line == statement.line ? match_instruction(same.text) : nullptr;
-              if (fact == nullptr || available(*fact, result.target)) continue;
-              failure.fact = fact;
-              failure.statement = same.text;
-            }
+        std::vector<PtxStatement> statements = function->directives;
+        statements.insert(statements.end(), function->body.begin(), function->body.end());
+        // A statement may span lines, and ptxas names any of them: the last one that begins at or above the line.
+        int begin_line = 0;
+        for (const PtxStatement& statement : statements) {
+          if (statement.line <= error.line) begin_line = std::max(begin_line, statement.line);
+        }
+        // Several may stand on that line: the one that the target lacks.
+        for (const PtxStatement& statement : statements) {
+          if (statement.line != begin_line) continue;
+          const InstructionFact* fact = match_instruction(statement.text);
+          const bool lacking = fact != nullptr && !available(*fact, result.target);
+          if (!failure.statement.empty() && !lacking) continue;
+          failure.statement = statement.text;
+          failure.locations = statement.locations;
+          if (lacking) {
+            failure.fact = fact;
+            break;
           }
         }
         if (failure.locations.empty() && function->location.line) failure.locations = {function->location};
@@ -223,13 +225,16 @@ void assemble(std::string ptx, const PtxModule& module, const CompileSettings& s
       refused.push_back(overflow.kernel);
     }
     for (const std::string& name : log.unresolved) {
-      result.unresolved.push_back(name);
+      UnresolvedFunction unresolved{name, {}};
       for (const PtxFunction& function : module.functions) {
         const bool calls = std::any_of(function.body.begin(), function.body.end(), [&](const PtxStatement& s) {
           return s.text.find("call") != std::string::npos && s.text.find(name) != std::string::npos;
         });
-        if (calls) refused.push_back(function.name);
+        if (!calls) continue;
+        refused.push_back(function.name);
+        unresolved.kernels.push_back(function.name);
       }
+      result.unresolved.push_back(unresolved);
     }
     if (process.succeeded() || log.fatal.empty()) {
       for (const auto& [name, usage] : log.kernels) {
@@ -258,16 +263,18 @@ void assemble(std::string ptx, const PtxModule& module, const CompileSettings& s
     if (removed.size() == before) break;
   }
   // A refused device function takes its callers with it: they share its failure.
-  for (AssemblerFailure& failure : result.failures) {
-    if (failure.kernels.empty()) continue;
+  const auto kernels_of = [&](std::vector<std::string>& names) {
+    if (names.empty()) return;
     std::vector<std::string> with_callers;
-    without_functions("", module, {failure.kernels.front()}, &with_callers);
-    failure.kernels.clear();
+    without_functions("", module, names, &with_callers);
+    names.clear();
     for (const std::string& name : with_callers) {
       const PtxFunction* function = module.find(name);
-      if (function != nullptr && function->is_entry) failure.kernels.push_back(name);
+      if (function != nullptr && function->is_entry) names.push_back(name);
     }
-  }
+  };
+  for (AssemblerFailure& failure : result.failures) kernels_of(failure.kernels);
+  for (UnresolvedFunction& unresolved : result.unresolved) kernels_of(unresolved.kernels);
 }
 
 }  // namespace

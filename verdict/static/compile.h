@@ -61,6 +61,12 @@ struct AssemblerFailure {
   std::vector<std::string> kernels;  ///< mangled; that hold it or call what holds it
 };
 
+/// A device function that is called and not defined.
+struct UnresolvedFunction {
+  std::string name;                  ///< mangled
+  std::vector<std::string> kernels;  ///< mangled; that call it
+};
+
 struct CompileResult {
   Target target;
   CompileState state = CompileState::interrupted;
@@ -70,7 +76,7 @@ struct CompileResult {
   std::vector<CompiledKernel> kernels;
   std::vector<AssemblerFailure> failures;
   std::vector<SharedOverflow> overflows;
-  std::vector<std::string> unresolved;
+  std::vector<UnresolvedFunction> unresolved;
   std::vector<std::string> advice;
   std::string ptx_version;
   double seconds = 0.0;

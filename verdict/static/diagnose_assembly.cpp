@@ -73,6 +73,21 @@ std::vector<std::string> kernel_names(const std::vector<std::string>& mangled, c
   return names;
 }
 
+// Where one of the kernels calls a function by this name; line 0: not in its own text.
+std::pair<const SourceFile*, int> find_call(const std::string& name, const std::vector<std::string>& kernels,
+                                            SourceSet& sources) {
+  const std::size_t colon = name.rfind("::");
+  const std::string word = colon == std::string::npos ? name : name.substr(colon + 2);
+  for (const SourceFile* file : sources.project_files()) {
+    for (const std::string& kernel : kernels) {
+      const FunctionText* function = file->find_kernel(kernel.substr(0, kernel.find('<')));
+      const std::size_t at = function ? find_word(file->code(), word, function->body_begin) : std::string::npos;
+      if (function != nullptr && at < function->body_end) return {file, file->line_of(at)};
+    }
+  }
+  return {nullptr, 0};
+}
+
 Cause shared_cause(const SharedOverflow& overflow, const CompileResult& compiled) {
   Cause cause;
   cause.kind = CauseKind::shared_memory;
@@ -95,11 +110,12 @@ Cause shared_cause(const SharedOverflow& overflow, const CompileResult& compiled
                                         "memory with cudaFuncSetAttribute",
                                         compiled.target.sm, limits->shared_block_kb)}};
     cause.unlockable = true;
+    cause.key += "|needs-target";
   } else if (overflow.bytes <= most) {
     cause.fix_by_target = {{compiled.target.name(),
                             fmt::format("dynamic shared memory: extern __shared__, the size as the launch's third "
                                         "argument, and cudaFuncSetAttribute(kernel, "
-                                        "cudaFuncAttributeMaxDynamicSharedMemorySize, {}); a block may have {} KB so",
+                                        "cudaFuncAttributeMaxDynamicSharedMemorySize, {}), which may reach {} KB",
                                         overflow.bytes, limits->shared_block_kb)}};
   } else {
     cause.fix_by_target = {{compiled.target.name(),
@@ -133,7 +149,9 @@ Cause instruction_cause(const InstructionFact& fact, const std::string& statemen
       cause.source_line = file->line(cause.where.line);
     }
   }
-  cause.found = fmt::format("`{}`: {}", one_line(statement.empty() ? opcode_of(fact.example) : statement), fact.meaning);
+  // Registers say nothing: the opcode, unless it is an operand that the target lacks.
+  const std::string opcode = opcode_of(statement.empty() ? fact.example : statement);
+  cause.found = fmt::format("`{}`: {}", *fact.operand ? one_line(statement) : opcode, fact.meaning);
   const std::string unlock = unlocking_target(fact, target.sm);
   if (older(ptx_version, fact.introduced)) {
     cause.why = fmt::format("this nvcc writes PTX ISA {}, and the instruction came with {}", ptx_version, fact.introduced);
@@ -207,11 +225,17 @@ std::vector<Cause> diagnose_assembly(const CompileResult& compiled, SourceSet& s
     cause.where.file = sources.shown(cause.where.file);
     causes.push_back(cause);
   }
-  for (const std::string& name : compiled.unresolved) {
+  for (const UnresolvedFunction& unresolved : compiled.unresolved) {
+    const std::string& name = unresolved.name;
     Cause cause;
+    cause.kernels = kernel_names(unresolved.kernels, compiled);
     cause.kind = CauseKind::undefined_function;
     cause.targets = {compiled.target.name()};
     cause.key = "unresolved|" + name;
+    if (const auto [file, line] = find_call(demangle(name), cause.kernels, sources); file != nullptr) {
+      cause.where = {sources.shown(file->path()), line};
+      cause.source_line = file->line(line);
+    }
     if (const InstructionFact* fact = match_name(name)) {
       cause.kind = CauseKind::feature_name;
       cause.feature = fact->id;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "verdict/static/diagnose.h"
@@ -30,41 +31,49 @@ std::vector<Target> judged_targets(const std::vector<Target>& targets) {
   return result;
 }
 
-// Whether the code of a conditional's branch is what a function is for: assembly of a role that nothing else brings.
-const AsmBlock* guarded_assembly(const SourceFile& file, const FunctionText& function, const EvaluationContext& context,
-                                 const Constants& constants, Guard* guard) {
+// A branch that takes code of a function away on a target, and the assembly in it, if any.
+struct DroppedCode {
+  Guard guard;
+  const AsmBlock* assembly = nullptr;
+};
+
+std::optional<DroppedCode> dropped_assembly(const SourceFile& file, const FunctionText& function,
+                                            const EvaluationContext& context, const Constants& constants) {
   for (const AsmBlock& block : file.asm_blocks()) {
     if (block.line < function.body_first || block.line > function.body_last) continue;
-    for (const Guard& candidate : file.guards_at(block.line)) {
-      const auto held = constants.holds(candidate, context);
-      if (!tests_architecture(candidate) || !held || *held) continue;
-      *guard = candidate;
-      return &block;
+    for (const Guard& guard : file.guards_at(block.line)) {
+      const auto held = constants.holds(guard, context);
+      if (tests_architecture(guard) && held && !*held) return DroppedCode{guard, &block};
     }
   }
-  return nullptr;
+  return std::nullopt;
 }
 
-// The branch that takes a function's code away on a target.
-bool find_dropping_guard(const SourceFile& file, const FunctionText& function, const EvaluationContext& context,
-                         const Constants& constants, Guard* guard) {
-  if (guarded_assembly(file, function, context, constants, guard) != nullptr) return true;
+std::optional<DroppedCode> dropped_code(const SourceFile& file, const FunctionText& function,
+                                        const EvaluationContext& context, const Constants& constants) {
+  if (auto dropped = dropped_assembly(file, function, context, constants)) return dropped;
   for (const Conditional& conditional : file.conditionals()) {
     if (conditional.if_line < function.body_first || conditional.end_line > function.body_last) continue;
     for (const Guard& branch : conditional.branches) {
       const auto held = constants.holds(branch, context);
-      if (tests_architecture(branch) && held && !*held) {
-        *guard = branch;
-        return true;
-      }
+      if (tests_architecture(branch) && held && !*held) return DroppedCode{branch, nullptr};
     }
   }
-  // In a function that it calls.
-  for (const FunctionText& other : file.functions()) {
+  for (const FunctionText& other : file.functions()) {  // in a function that it calls
     if (&other == &function || other.is_kernel || !file.calls(function, other.name)) continue;
-    if (guarded_assembly(file, other, context, constants, guard) != nullptr) return true;
+    if (auto dropped = dropped_assembly(file, other, context, constants)) return dropped;
   }
-  return false;
+  return std::nullopt;
+}
+
+// The matrix instruction of a piece of assembly.
+const InstructionFact* matrix_fact(const AsmBlock* block) {
+  if (block == nullptr) return nullptr;
+  for (const std::string& statement : block->statements) {
+    const InstructionFact* fact = match_instruction(statement);
+    if (fact != nullptr && multiplies_matrices(statement)) return fact;
+  }
+  return nullptr;
 }
 
 bool has_body_text(const SourceFile& file, const FunctionText& function) {
@@ -72,9 +81,9 @@ bool has_body_text(const SourceFile& file, const FunctionText& function) {
   return body.find_first_not_of(" \t\r\n;") != std::string::npos;
 }
 
-const InstructionUse* matrix_use(const CompiledKernel& kernel) {
+const InstructionFact* matrix_fact(const CompiledKernel& kernel) {
   for (const InstructionUse& use : kernel.uses) {
-    if (use.fact->role == Role::matrix) return &use;
+    if (multiplies_matrices(use.statement)) return use.fact;
   }
   return nullptr;
 }
@@ -149,7 +158,12 @@ std::vector<Cause> diagnose_empty_bodies(const std::vector<CompileResult>& compi
       }
       const bool fuller_elsewhere = fullest != nullptr && fullest->work > 0;
       const bool empty = kernel.work == 0 && (fuller_elsewhere || (function != nullptr && has_body_text(*file, *function)));
-      const InstructionUse* lost = fullest ? matrix_use(*fullest) : nullptr;
+      EvaluationContext context;
+      context.target = result.target;
+      const auto dropped = function ? dropped_code(*file, *function, context, sources.constants()) : std::nullopt;
+      const InstructionFact* lost = fullest ? matrix_fact(*fullest) : nullptr;
+      const bool lost_here = lost == nullptr && dropped && matrix_fact(dropped->assembly) != nullptr;
+      if (lost_here) lost = matrix_fact(dropped->assembly);
       // Matrix instructions elsewhere, and here neither one nor a multiplication in its place.
       const bool without_multiply = !empty && lost != nullptr && !kernel.multiplies;
       if (!empty && !kernel.only_traps && !without_multiply) continue;
@@ -165,19 +179,18 @@ std::vector<Cause> diagnose_empty_bodies(const std::vector<CompileResult>& compi
                     : kernel.only_traps ? fmt::format("`{}` does nothing but trap", kernel.name)
                                         : fmt::format("`{}` holds no multiplication", kernel.name);
       if (fuller_elsewhere) {
-        cause.found += without_multiply ? fmt::format("; for {} it has {}", fullest_target, lost->fact->name)
+        cause.found += lost_here          ? fmt::format("; the source means it to use {}", lost->name)
+                       : without_multiply ? fmt::format("; for {} it has {}", fullest_target, lost->name)
                                         : fmt::format("; for {} it has {} instructions", fullest_target, fullest->work);
       }
       cause.why = "it launches, reports no error and leaves its output as it was";
       if (kernel.only_traps) cause.why = "every launch ends in an error";
       if (without_multiply) cause.why = "it launches, reports no error and its output lacks the products";
       cause.fix = "give this architecture a branch of its own, or an #error that says so at compile time";
-      EvaluationContext context;
-      context.target = result.target;
-      Guard guard;
-      if (function != nullptr && find_dropping_guard(*file, *function, context, sources.constants(), &guard)) {
-        cause.where.line = guard.line;
-        cause.found += fmt::format("; `{}` (line {}) leaves this architecture out", guard_text(guard), guard.line);
+      if (dropped) {
+        cause.where.line = dropped->guard.line;
+        cause.found += fmt::format("; `{}` (line {}) leaves this architecture out", guard_text(dropped->guard),
+                                   dropped->guard.line);
       } else if (empty && !fuller_elsewhere) {
         cause.why = "the compiler found nothing in it that can be seen from outside: no store, no atomic, no assembly";
         cause.fix = "store the result, or look for a test that leaves the body out";

@@ -318,6 +318,10 @@ const InstructionFact* match_name(const std::string& identifier) {
   return best;
 }
 
+bool multiplies_matrices(const std::string& statement) {
+  return has_head(opcode_of(statement), "mma wmma.mma wgmma.mma_async tcgen05.mma");
+}
+
 bool available(const InstructionFact& fact, const Target& target) {
   for (const std::string& token : split(fact.available, ' ')) {
     if (token_allows(token, target)) return true;

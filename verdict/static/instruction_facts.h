@@ -41,6 +41,9 @@ const InstructionFact* match_instruction(const std::string& statement);
 /// `cuda::ptx` wrapper leaves behind ("__cuda_ptx_mbarrier_try_wait_is_not_supported_before_SM_90__").
 const InstructionFact* match_name(const std::string& identifier);
 
+/// Whether a statement multiplies matrices itself: no fence, no copy, no allocation around it.
+bool multiplies_matrices(const std::string& statement);
+
 bool available(const InstructionFact& fact, const Target& target);
 
 /// Whether another suffix of the same compute capability would have it: what "NEEDS `a` TARGET" means.

@@ -96,15 +96,15 @@ Cell failing_cell(const std::vector<Cause>& causes, const std::string& target, c
     const bool here = std::find(cause.targets.begin(), cause.targets.end(), target) != cause.targets.end();
     const bool of_kernel = kernel.empty() || cause.kernels.empty() ||
                            std::find(cause.kernels.begin(), cause.kernels.end(), kernel) != cause.kernels.end();
-    if (!here || !of_kernel || cause.severity != Severity::fails || cause.unreached) continue;
+    if (!here || !of_kernel || (cause.host_only && !kernel.empty()) || cause.severity != Severity::fails || cause.unreached) continue;
     add_unique(words, cause.cell);
     all_unlockable = all_unlockable && cause.unlockable;
     all_shared = all_shared && (cause.kind == CauseKind::shared_memory || cause.kind == CauseKind::launch_limits);
     all_empty = all_empty && cause.kind == CauseKind::empty_body;
   }
   if (words.empty()) return cell;
-  if (all_unlockable) cell.state = CellState::needs_target;
   if (all_shared) cell.state = CellState::too_big;
+  if (all_unlockable) cell.state = CellState::needs_target;
   if (all_empty) cell.state = CellState::empty_body;
   if (words.size() > 3) words = {words[0], words[1], fmt::format("{} more", words.size() - 2)};
   cell.detail = join(words, ", ");
@@ -303,6 +303,7 @@ FileVerdict judge_file(const std::string& path, const FileCompiles& compiles, So
     }
     for (Cause& cause : found) {
       cause.targets.clear();
+      cause.host_only = true;
       for (const CompileResult& result : compiles.targets) {
         if (gave_answer(result)) cause.targets.push_back(result.target.name());
       }

@@ -78,6 +78,7 @@ struct Cause {
   std::string fix;
   /// The part of the fix that differs by target: (target, "cp.async into the same stages ...").
   std::vector<std::pair<std::string, std::string>> fix_by_target;
+  bool host_only = false;            ///< the device side compiles
   bool unlockable = false;           ///< another suffix of the same architecture would do
   std::string reference;             ///< "PTX ISA 9.1, section ..."
   std::vector<std::string> kernels;  ///< names; empty: the whole file

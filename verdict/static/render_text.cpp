@@ -12,7 +12,7 @@ using verdict::Colour;
 using verdict::painted;
 using verdict::TextTable;
 
-constexpr int kTextWidth = 118;
+constexpr std::size_t kTextWidth = 118;
 
 // Breaks at blanks; further lines are indented.
 std::string wrapped(const std::string& text, const std::string& first, const std::string& rest) {
@@ -39,53 +39,51 @@ Colour colour_of(const Cell& cell) {
   return cell.fails() || cell.state == CellState::no_answer ? Colour::red : Colour::dim;
 }
 
-// Six columns of sentences would be wider than any terminal: the matrix has one line a row and group of targets.
+std::vector<std::string> row_cells(const Verdict& verdict, const FileVerdict& file, const KernelReportRow* kernel) {
+  std::vector<std::string> cells = {kernel ? "  " + kernel->name : file.path};
+  for (std::size_t t = 0; t < verdict.targets.size(); ++t) {
+    cells.push_back(cell_text(kernel ? kernel->targets[t].cell : file.cells[t]));
+  }
+  return cells;
+}
+
+// One row with the targets of the same cell on one line: for a matrix that is wider than a terminal.
+std::string grouped_row(const Verdict& verdict, const FileVerdict& file, const KernelReportRow* kernel, bool colour) {
+  std::string result = painted(kernel ? "  " + kernel->name : file.path, Colour::bold, colour) + "\n";
+  std::vector<std::pair<std::string, std::vector<std::string>>> groups;
+  std::vector<Colour> colours;
+  for (std::size_t t = 0; t < verdict.targets.size(); ++t) {
+    const Cell& cell = kernel ? kernel->targets[t].cell : file.cells[t];
+    const std::string words = cell_text(cell);
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == words; });
+    if (group == groups.end()) {
+      group = groups.insert(groups.end(), {words, {}});
+      colours.push_back(colour_of(cell));
+    }
+    group->second.push_back(verdict.targets[t].name());
+  }
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    result += fmt::format("    {:<30} {}\n", join(groups[i].second, ", "), painted(groups[i].first, colours[i], colour));
+  }
+  return result;
+}
+
 std::string matrix_text(const Verdict& verdict, bool colour) {
   std::vector<std::string> header = {"file, kernel"};
   for (const Target& target : verdict.targets) header.push_back(target.name());
-  std::string result;
+  TextTable table(header);
+  std::string grouped;
   for (const FileVerdict& file : verdict.files) {
-    TextTable table(header);
-    std::vector<std::string> cells = {file.path};
-    for (const Cell& cell : file.cells) cells.push_back(cell_text(cell));
-    table.add(cells);
+    table.add(row_cells(verdict, file, nullptr));
+    grouped += grouped_row(verdict, file, nullptr, colour);
     for (const KernelReportRow& row : file.kernels) {
-      cells = {"  " + row.name};
-      for (const KernelOnTarget& on : row.targets) cells.push_back(cell_text(on.cell));
-      table.add(cells);
+      table.add(row_cells(verdict, file, &row));
+      grouped += grouped_row(verdict, file, &row, colour);
     }
-    std::string text = table.text();
-    const std::size_t width = verdict::display_width(text.substr(0, text.find('\n')));
-    if (width <= static_cast<std::size_t>(kTextWidth)) {
-      result += text + "\n";
-      continue;
-    }
-    // Too wide: targets with the same cell share a line.
-    const auto grouped = [&](const std::string& name, const auto& cell_of) {
-      result += painted(name, Colour::bold, colour) + "\n";
-      std::vector<std::pair<std::string, std::vector<std::string>>> groups;
-      std::vector<Colour> colours;
-      for (std::size_t t = 0; t < verdict.targets.size(); ++t) {
-        const Cell& cell = cell_of(t);
-        const std::string words = cell_text(cell);
-        auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == words; });
-        if (group == groups.end()) {
-          group = groups.insert(groups.end(), {words, {}});
-          colours.push_back(colour_of(cell));
-        }
-        group->second.push_back(verdict.targets[t].name());
-      }
-      for (std::size_t i = 0; i < groups.size(); ++i) {
-        result += fmt::format("    {:<30} {}\n", join(groups[i].second, ", "), painted(groups[i].first, colours[i], colour));
-      }
-    };
-    grouped(file.path, [&](std::size_t t) -> const Cell& { return file.cells[t]; });
-    for (const KernelReportRow& row : file.kernels) {
-      grouped("  " + row.name, [&](std::size_t t) -> const Cell& { return row.targets[t].cell; });
-    }
-    result += "\n";
   }
-  return result;
+  const std::string text = table.text();
+  const bool fits = verdict::display_width(text.substr(0, text.find('\n'))) <= kTextWidth;
+  return (fits ? text : grouped) + "\n";
 }
 
 std::string cause_text(const Cause& cause, std::size_t number, bool colour) {
@@ -128,8 +126,12 @@ std::string headline(const Verdict& verdict) {
     });
   }
   std::vector<std::string> names;
-  for (const Target& target : verdict.targets) names.push_back(target.name());
-  return fmt::format("{} of {} {} for all of {} (nvcc {}). Compiled, not run: what builds can still be wrong or slow.",
+  for (const Target& target : verdict.targets) {
+    const auto& unknown = verdict.unknown_targets;
+    if (std::find(unknown.begin(), unknown.end(), target.name()) == unknown.end()) names.push_back(target.name());
+  }
+  if (names.empty()) return fmt::format("nvcc {} knows none of the architectures asked for.", verdict.nvcc_version);
+  return fmt::format("{} of {} {} for {} (nvcc {}). Compiled, not run: what builds can still be wrong or slow.",
                      clean, verdict.files.size(), verdict.files.size() == 1 ? "file builds" : "files build", join(names),
                      verdict.nvcc_version);
 }

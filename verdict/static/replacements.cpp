@@ -107,6 +107,10 @@ std::string replacement(const InstructionFact& fact, const Target& target) {
 }
 
 std::string exact_guard(const InstructionFact& fact) {
+  // Every target with a suffix from 9.0 on: CUDA 12.9 and later say so in one word.
+  if (std::strcmp(fact.available, "90a 100f 110f 120f") == 0) {
+    return "defined(__CUDA_ARCH_SPECIFIC__) || defined(__CUDA_ARCH_FAMILY_SPECIFIC__)";
+  }
   std::istringstream tokens(fact.available);
   std::string text;
   for (std::string token; tokens >> token;) {

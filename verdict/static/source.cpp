@@ -82,6 +82,19 @@ void strip(const std::string& text, std::string& code, std::string& with_strings
   }
 }
 
+// The offset behind a list of template arguments that opens at `open`; npos if the "<" compares.
+std::size_t template_list_end(const std::string& text, std::size_t open) {
+  int depth = 0;
+  for (std::size_t i = open; i < text.size(); ++i) {
+    const char c = text[i];
+    const bool operand = is_word_char(c) || c == ' ' || c == ',' || c == ':' || c == '*' || c == '&' || c == '(' || c == ')';
+    if (c == '<') ++depth;
+    else if (c == '>' && --depth == 0) return i + 1 < text.size() && text[i + 1] == '=' ? std::string::npos : i + 1;
+    else if (c != '>' && !operand) return std::string::npos;
+  }
+  return std::string::npos;
+}
+
 // A string literal's value: escapes that matter in assembly.
 std::string unescape(const std::string& literal) {
   std::string result;
@@ -118,9 +131,17 @@ std::vector<std::string> split_arguments(const std::string& text) {
   std::vector<std::string> parts;
   std::string part;
   int depth = 0;
-  for (char c : text) {
-    if (c == '(' || c == '[' || c == '{' || c == '<') ++depth;
-    if (c == ')' || c == ']' || c == '}' || c == '>') --depth;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '<') {
+      if (const std::size_t end = template_list_end(text, i); end != std::string::npos) {
+        part += text.substr(i, end - i);
+        i = end - 1;
+        continue;
+      }
+    }
+    if (c == '(' || c == '[' || c == '{') ++depth;
+    if (c == ')' || c == ']' || c == '}') --depth;
     if (c == ',' && depth == 0) {
       parts.push_back(trim(part));
       part.clear();

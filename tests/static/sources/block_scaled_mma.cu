@@ -2,7 +2,7 @@
 // EXPECT 80 86 89 90a 100a: WON'T COMPILE (block-scaled mma)
 // EXPECT 120: NEEDS `a` TARGET (block-scaled mma)
 // EXPECT 120a: COMPILES
-// CAUSE instruction mma_block_scaled line 9 on 80 86 89 90a 100a
+// CAUSE instruction mma_block_scaled line 10 on 80 86 89 90a 100a
 #include <cstdint>
 __global__ void product(const uint4* a, const uint2* b, uint32_t scale, float4* c) {
   float4 d = c[threadIdx.x];

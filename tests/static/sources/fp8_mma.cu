@@ -1,7 +1,7 @@
 // fp8 tensor cores: from 8.9 on.
 // EXPECT 80 86: WON'T COMPILE (fp8 mma)
 // EXPECT 89 90a 100a 120a: COMPILES
-// CAUSE instruction mma_fp8 line 8 on 80 86
+// CAUSE instruction mma_fp8 line 9 on 80 86
 #include <cstdint>
 __global__ void product(const uint4* a, const uint2* b, float4* c) {
   float4 d = c[threadIdx.x];

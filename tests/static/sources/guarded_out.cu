@@ -15,5 +15,5 @@ __device__ void multiply(float4& d, uint64_t a, uint64_t b) {
 __global__ void product(uint64_t a, uint64_t b, float4* c) {
   float4 d = c[threadIdx.x];
   multiply(d, a, b);
-  c[threadIdx.x] = d;
+  c[threadIdx.x] = make_float4(d.x + 1.0f, d.y, d.z, d.w);
 }

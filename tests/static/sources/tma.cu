@@ -1,8 +1,8 @@
 // A TMA load and its mbarrier: from 9.0 on.
 // EXPECT 80 86 89: WON'T COMPILE (mbarrier of 9.0, TMA)
 // EXPECT 90a 100a 120a: COMPILES
-// CAUSE instruction tma line 16 on 80 86 89
-// CAUSE instruction mbarrier_tx line 13 on 80 86 89
+// CAUSE instruction tma line 15 on 80 86 89
+// CAUSE instruction mbarrier_tx line 12 on 80 86 89
 #include <cstdint>
 __global__ void load(const void* map, float* out) {
   __shared__ alignas(128) float tile[32 * 32];
