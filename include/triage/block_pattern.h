@@ -23,8 +23,9 @@ struct PatternData;
 /// Sizes that are no multiple of the block are allowed: the last block row or column is then ragged, its `values`
 /// still hold whole blocks, and whatever stands in their padding is ignored.
 ///
-/// Copies are cheap and share the same immutable data (`update` excepted: it changes all copies). Different threads may use
-/// one pattern at the same time, `update` excepted. Destroying the last copy of a CUDA pattern waits for the device.
+/// Copies are cheap and share the same immutable data (`update` excepted: it changes all copies). Different threads may
+/// use one pattern at the same time, `update` excepted. Destroying the last copy of a CUDA pattern waits for the
+/// device.
 class BlockPattern {
  public:
   BlockPattern();  ///< An empty 0 x 0 pattern.
@@ -70,15 +71,15 @@ class BlockPattern {
   /// int32 [nnz_blocks]: entry i is the position in *this* pattern's `values` of block i of the transposed twin.
   DLTensor transposed_positions() const;
 
-  /// The same pattern on another device (host: {kDLCPU, 0}). `stream` belongs to the pattern's CUDA device, or to the new
-  /// one for a host pattern.
+  /// The same pattern on another device (host: {kDLCPU, 0}). `stream` belongs to the pattern's CUDA device, or to the
+  /// new one for a host pattern.
   BlockPattern to(DLDevice device, Stream stream = nullptr) const;
 
   /// Replaces the indices by others of the same shape and the same nnz_blocks, and rebuilds the twin and the
-  /// schedules. On CUDA it is asynchronous on `stream`, allocates nothing and can be captured in a CUDA graph; the indices
-  /// are not validated there: the caller vouches for them. On the host they are validated as by `from_bsr`. Long rows are
-  /// split no further than room was made for when the pattern was created: start from a pattern that is typical.
-  /// Values packed before (`prepack`) are packed for the old indices.
+  /// schedules. On CUDA it is asynchronous on `stream`, allocates nothing and can be captured in a CUDA graph; the
+  /// indices are not validated there: the caller vouches for them. On the host they are validated as by `from_bsr`.
+  /// Long rows are split no further than room was made for when the pattern was created: start from a pattern that is
+  /// typical. Values packed before (`prepack`) are packed for the old indices.
   void update(const DLTensor& crow_indices, const DLTensor& col_indices, Stream stream = nullptr);
 
   /// For the library's own use.
@@ -90,7 +91,8 @@ class BlockPattern {
 
 /// Copies the pattern's blocks out of a dense [rows, cols] matrix into `values` [nnz_blocks, block, block] of the same
 /// dtype and device; padding of ragged blocks becomes 0.
-void gather_blocks(const BlockPattern& pattern, const DLTensor& matrix, const DLTensor& values, Stream stream = nullptr);
+void gather_blocks(const BlockPattern& pattern, const DLTensor& matrix, const DLTensor& values,
+                   Stream stream = nullptr);
 
 /// Writes `values` into a dense [rows, cols] matrix, zero elsewhere.
 void scatter_blocks(const BlockPattern& pattern, const DLTensor& values, const DLTensor& matrix,

@@ -1,7 +1,7 @@
 /* The C ABI: everything that triage.h offers, for C99 and for foreign-function interfaces.
  *
- * Every function that can fail returns a triage_status; what went wrong is a sentence in triage_last_error(). Results come
- * back through the last pointer argument and are left alone on failure. Meanings, shapes and dtypes are those of
+ * Every function that can fail returns a triage_status; what went wrong is a sentence in triage_last_error(). Results
+ * come back through the last pointer argument and are left alone on failure. Meanings, shapes and dtypes are those of
  * block_pattern.h and sparse_gemm.h. Tensors are DLTensor views, read during the call and not kept. `stream` is a
  * cudaStream_t, NULL the legacy default stream; ignored for host memory. Functions may be called from any thread. */
 #ifndef TRIAGE_C_API_H
@@ -100,8 +100,8 @@ typedef struct triage_workspace {
 } triage_workspace;
 
 typedef struct triage_spmm_options {
-  float alpha; /* default 1 */
-  float beta;  /* default 0 */
+  float alpha;           /* default 1 */
+  float beta;            /* default 0 */
   int32_t values_layout; /* a triage_values_layout */
 } triage_spmm_options;
 
@@ -112,8 +112,8 @@ typedef struct triage_linear_options {
 
 typedef struct triage_sddmm_options {
   int32_t layout; /* a triage_sddmm_layout */
-  float alpha; /* default 1 */
-  float beta;  /* default 0 */
+  float alpha;    /* default 1 */
+  float beta;     /* default 0 */
 } triage_sddmm_options;
 
 triage_spmm_options triage_spmm_defaults(void);

@@ -6,9 +6,10 @@
 // well; all tensors of one call share one dtype. A launch neither allocates nor synchronises and can be captured in a
 // CUDA graph. Errors: Error(invalid_argument) for malformed arguments, Error(unsupported) where no kernel takes the
 // problem on this device, Error(out_of_memory) for a workspace that is too small, Error(cuda). Kernels do not
-// allocate: the workspace is the caller's, `*_workspace_bytes` says how much (0 is common). An output shares no byte with
-// an input or the workspace. NaN and infinity in the inputs propagate. Sizes of 0 are legal and do nothing. A tensor's
-// device field and a CUDA stream's device are believed, and so is the content of a CUDA pattern that was updated.
+// allocate: the workspace is the caller's, `*_workspace_bytes` says how much (0 is common). An output shares no byte
+// with an input or the workspace. NaN and infinity in the inputs propagate. Sizes of 0 are legal and do nothing. A
+// tensor's device field and a CUDA stream's device are believed, and so is the content of a CUDA pattern that was
+// updated.
 #pragma once
 
 #include "triage/block_pattern.h"
@@ -63,10 +64,11 @@ std::size_t sddmm_workspace_bytes(const BlockPattern& pattern, const DLTensor& x
 /// The operation that packed values are for: kernels of different operations read different orders.
 enum class PackedFor : int { spmm = 0, linear = 1 };
 
-/// Rewrites canonical `values` into the order in which the selected kernel reads them (worth it when the values are used
-/// more than once). `packed` has the shape, dtype and device of `values` and must not overlap it. The result belongs to
-/// this pattern (until its next `update`), this operation and this device: pass it with `ValuesLayout::packed`. Packed
-/// values are read by the kernel they were packed for and by no other; where that one cannot run, the call is refused.
+/// Rewrites canonical `values` into the order in which the selected kernel reads them (worth it when the values are
+/// used more than once). `packed` has the shape, dtype and device of `values` and must not overlap it. The result
+/// belongs to this pattern (until its next `update`), this operation and this device: pass it with
+/// `ValuesLayout::packed`. Packed values are read by the kernel they were packed for and by no other; where that one
+/// cannot run, the call is refused.
 /// @throws Error(unsupported) if no kernel of this device has a packed layout.
 void prepack(const BlockPattern& pattern, const DLTensor& values, const DLTensor& packed,
              PackedFor packed_for = PackedFor::linear, Stream stream = nullptr);

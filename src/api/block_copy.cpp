@@ -19,8 +19,8 @@ BlockCopy check_block_copy(const BlockPattern& pattern, const DLTensor& matrix, 
   const DLDevice device = data.device->dl;
   check_shape_fields("matrix", matrix, 2);
   const DType dtype = check_float_dtype("matrix", matrix);
-  const Matrix view = check_matrix("matrix", matrix, dtype, device, pattern.rows(), pattern.cols(),
-                                   "[rows, cols] of the pattern");
+  const Matrix view =
+      check_matrix("matrix", matrix, dtype, device, pattern.rows(), pattern.cols(), "[rows, cols] of the pattern");
   void* blocks = check_values("values", values, dtype, data.view, device);
   const int size = element_bytes(dtype);
   const Extent matrix_extent = extent("matrix", view, size);

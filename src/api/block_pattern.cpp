@@ -48,29 +48,13 @@ const Device& check_usable(const char* name, DLDevice dl) {
   try {
     const Device& device = probe_device(dl);
     if (device.has_code) return device;
-    throw Error(ErrorCode::unsupported, "this build holds no code for " + device.name + "; build with its architecture in "
-                                        "TRIAGE_CUDA_ARCHITECTURES");
+    throw Error(ErrorCode::unsupported, "this build holds no code for " + device.name +
+                                            "; build with its architecture in "
+                                            "TRIAGE_CUDA_ARCHITECTURES");
   } catch (const Error& error) {
     throw Error(error.code(), std::string(name) + " is on a device that cannot be used: " + error.what());
   }
 }
-
-// Hands out pieces of one allocation; with a null base it only counts.
-class Carver {
- public:
-  explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
-  template <typename T>
-  T* take(std::int64_t count) {
-    const std::size_t begin = offset_;
-    offset_ += (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
-    return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + begin);
-  }
-  std::size_t bytes() const { return offset_; }
-
- private:
-  char* base_;
-  std::size_t offset_ = 0;
-};
 
 void carve(PatternPair& pair, Carver& carver) {
   // The counts of all schedules lie side by side: they are read back in one copy.
@@ -124,7 +108,8 @@ void set_view(PatternData& data, Size size) {
 // A pair with all of its memory, indices still zero.
 std::shared_ptr<PatternPair> allocate_pair(const Device& device, Size size, std::int64_t nnz, Stream stream) {
   if (nnz > kMaxBlocks) {
-    fail_argument("the pattern has " + std::to_string(nnz) + " blocks, accepted: at most " + std::to_string(kMaxBlocks));
+    fail_argument("the pattern has " + std::to_string(nnz) + " blocks, accepted: at most " +
+                  std::to_string(kMaxBlocks));
   }
   auto pair = std::make_shared<PatternPair>();
   const Size transposed{size.cols, size.rows, size.block};
@@ -143,18 +128,14 @@ std::shared_ptr<PatternPair> allocate_pair(const Device& device, Size size, std:
 
   if constexpr (kHasCuda) {
     if (on_cuda(device.dl)) {
-      std::size_t bytes = 0;
+      std::size_t bytes = build_twin_cuda_scratch_bytes(nnz);
       for (const PatternData* data : {&pair->pattern, &pair->twin}) {
-        bytes = std::max(bytes, build_twin_cuda_scratch_bytes(data->arrays.block_cols, nnz));
         for (const Schedule& schedule : data->schedules) {
           bytes = std::max(bytes, build_schedule_cuda_scratch_bytes(schedule.plan));
         }
       }
       pair->scratch = Buffer(device.dl, bytes, stream);
-      for (PatternData* data : {&pair->pattern, &pair->twin}) {
-        data->scratch = pair->scratch.data();
-        data->scratch_bytes = bytes;
-      }
+      pair->pattern.scratch = pair->twin.scratch = pair->scratch.data();
     }
   }
   return pair;
@@ -166,7 +147,8 @@ void build_schedules(const PatternData& data, bool creating, [[maybe_unused]] St
     if (!on_cuda(data.device->dl)) {
       build_schedule(schedule.plan, data.arrays.crow, data.arrays.col, slots, schedule.arrays);
     } else if constexpr (kHasCuda) {
-      build_schedule_cuda(schedule.plan, data.arrays.crow, data.arrays.col, slots, schedule.arrays, data.scratch, stream);
+      build_schedule_cuda(schedule.plan, data.arrays.crow, data.arrays.col, slots, schedule.arrays, data.scratch,
+                          stream);
     }
   }
 }
@@ -176,7 +158,7 @@ void rebuild(const PatternData& data, bool creating, Stream stream) {
   if (!on_cuda(data.device->dl)) {
     build_twin_cpu(data.arrays, data.twin->arrays);
   } else if constexpr (kHasCuda) {
-    build_twin_cuda(data.arrays, data.twin->arrays, data.scratch, data.scratch_bytes, stream);
+    build_twin_cuda(data.arrays, data.twin->arrays, data.scratch, stream);
   }
   build_schedules(data, creating, stream);
   build_schedules(*data.twin, creating, stream);
@@ -357,7 +339,8 @@ BlockPattern BlockPattern::from_dense(const DLTensor& matrix, int block_size, St
   const Device& device = check_usable("matrix", check_device("matrix", matrix));
 
   const DeviceGuard guard(device.dl);
-  const std::size_t mask_bytes = static_cast<std::size_t>(size.block_rows()) * static_cast<std::size_t>(size.block_cols());
+  const std::size_t mask_bytes =
+      static_cast<std::size_t>(size.block_rows()) * static_cast<std::size_t>(size.block_cols());
   const Buffer mask(device.dl, mask_bytes, stream);
   auto* mask_data = static_cast<std::uint8_t*>(mask.data());
   if (mask_bytes > 0) {

@@ -156,8 +156,8 @@ triage_status triage_kernels_json(DLDevice device, const char** json) {
 triage_status triage_pattern_from_bsr(const DLTensor* crow_indices, const DLTensor* col_indices, int64_t rows,
                                       int64_t cols, int block_size, void* stream, triage_pattern** pattern) {
   return create(pattern, "pattern", [&] {
-    return BlockPattern::from_bsr(require(crow_indices, "crow_indices"), require(col_indices, "col_indices"), rows, cols,
-                                  block_size, stream);
+    return BlockPattern::from_bsr(require(crow_indices, "crow_indices"), require(col_indices, "col_indices"), rows,
+                                  cols, block_size, stream);
   });
 }
 
@@ -167,7 +167,8 @@ triage_status triage_pattern_from_mask(const DLTensor* mask, int64_t rows, int64
                 [&] { return BlockPattern::from_mask(require(mask, "mask"), rows, cols, block_size, stream); });
 }
 
-triage_status triage_pattern_from_dense(const DLTensor* matrix, int block_size, void* stream, triage_pattern** pattern) {
+triage_status triage_pattern_from_dense(const DLTensor* matrix, int block_size, void* stream,
+                                        triage_pattern** pattern) {
   return create(pattern, "pattern",
                 [&] { return BlockPattern::from_dense(require(matrix, "matrix"), block_size, stream); });
 }

@@ -27,10 +27,9 @@ struct PatternData {
   PatternView view;
   PatternArrays arrays;
   std::vector<Schedule> schedules;
-  PatternData* twin = nullptr;      ///< the other direction, in the same PatternPair
+  PatternData* twin = nullptr;            ///< the other direction, in the same PatternPair
   std::int64_t crow_length = 1, nnz = 0;  ///< what the shape pointers of the views point at
-  void* scratch = nullptr;          ///< of the GPU builders, shared by both directions
-  std::size_t scratch_bytes = 0;
+  void* scratch = nullptr;                ///< of the GPU builders, shared by both directions
 };
 
 /// A pattern and its transposed twin, with all their memory. A BlockPattern holds a pointer to one of the two that owns
@@ -40,7 +39,9 @@ struct PatternPair {
   Buffer memory, scratch;
 };
 
-/// The schedule that a kernel reads, for `dense` columns or tokens. @throws Error if the pattern has none for `spec`.
-ScheduleView find_schedule(const PatternData& pattern, const ScheduleSpec& spec, std::int64_t dense);
+/// The schedule that a kernel reads. `dense_tiles` estimates how many tiles of the dense dimension each item stands
+/// for.
+/// @throws Error(unsupported) if the pattern has none for `spec`.
+ScheduleView find_schedule(const PatternData& pattern, const ScheduleSpec& spec, std::int64_t dense_tiles);
 
 }  // namespace triage::detail

@@ -1,7 +1,9 @@
 // spmm, linear, sddmm, prepack: validate -> select -> launch.
 #include "triage/sparse_gemm.h"
 
+#include <algorithm>
 #include <array>
+#include <limits>
 #include <string>
 
 #include "api/pattern_data.h"
@@ -13,6 +15,8 @@ namespace triage {
 namespace {
 
 thread_local const char* last_kernel_name = "";
+
+constexpr std::int64_t kManyTiles = std::numeric_limits<std::int32_t>::max();
 
 // A call whose arguments are in order, and the memory that its output must not touch.
 struct Checked {
@@ -48,7 +52,8 @@ std::int64_t free_length(const char* name, const DLTensor& tensor, int dimension
 }
 
 // What all operations share: the pattern, its device, and the dtype that `typed` sets for the call.
-Checked begin_call(const BlockPattern& pattern, Operation operation, const char* name, const DLTensor& typed, int ndim) {
+Checked begin_call(const BlockPattern& pattern, Operation operation, const char* name, const DLTensor& typed,
+                   int ndim) {
   const detail::PatternData& data = *pattern.data();
   Checked checked;
   SparseGemmProblem& problem = checked.call.problem;
@@ -131,11 +136,13 @@ Checked check_sddmm(const BlockPattern& pattern, const DLTensor& x, const DLTens
   if (options.layout == SddmmLayout::x_yt) {
     problem.dense = free_length("x", x, 1);
     call.in0 = check_matrix("x", x, problem.dtype, device, problem.rows, problem.dense, "[pattern.rows, D]");
-    call.in1 = check_matrix("y", y, problem.dtype, device, problem.cols, problem.dense, "[pattern.cols, D] with D of x");
+    call.in1 =
+        check_matrix("y", y, problem.dtype, device, problem.cols, problem.dense, "[pattern.cols, D] with D of x");
   } else {
     problem.dense = free_length("x", x, 0);
     call.in0 = check_matrix("x", x, problem.dtype, device, problem.dense, problem.rows, "[D, pattern.rows]");
-    call.in1 = check_matrix("y", y, problem.dtype, device, problem.dense, problem.cols, "[D, pattern.cols] with D of x");
+    call.in1 =
+        check_matrix("y", y, problem.dtype, device, problem.dense, problem.cols, "[D, pattern.cols] with D of x");
   }
   call.values = check_values("values", values, problem.dtype, call.pattern, device);
   call.alpha = options.alpha;
@@ -148,14 +155,23 @@ Checked check_sddmm(const BlockPattern& pattern, const DLTensor& x, const DLTens
   return checked;
 }
 
-// The kernel for a checked call, and the schedule it reads.
-const SparseGemmKernel& select_kernel(const BlockPattern& pattern, SparseGemmCall& call) {
-  const SparseGemmKernel& kernel = select_sparse_gemm(call.problem, *call.device);
-  if (kernel.schedule != nullptr) {
-    if (const std::optional<ScheduleSpec> spec = kernel.schedule(*call.device)) {
-      call.schedule = detail::find_schedule(*pattern.data(), *spec, call.problem.dense);
-    }
+// Sets the schedule that the kernel reads, if it reads one.
+void attach_schedule(const BlockPattern& pattern, const SparseGemmKernel& kernel, std::int64_t dense_tiles,
+                     SparseGemmCall& call) {
+  if (kernel.schedule == nullptr) return;
+  if (const std::optional<ScheduleSpec> spec = kernel.schedule(*call.device)) {
+    call.schedule = detail::find_schedule(*pattern.data(), *spec, dense_tiles);
   }
+}
+
+// The kernel for a checked call, whose schedule it sets.
+const SparseGemmKernel& select_kernel(const BlockPattern& pattern, SparseGemmCall& call) {
+  const SparseGemmProblem& problem = call.problem;
+  const SparseGemmKernel& kernel = select_sparse_gemm(problem, *call.device);
+  // spmm and linear compute each item once for every tile of about 256 columns or tokens. In sddmm an item is computed
+  // once, and splitting costs nothing, because every block lies in one piece.
+  const std::int64_t tiles = problem.operation == Operation::sddmm ? 0 : std::min(kManyTiles, problem.dense / 256 + 1);
+  attach_schedule(pattern, kernel, tiles, call);
   return kernel;
 }
 
@@ -245,7 +261,8 @@ void prepack(const BlockPattern& pattern, const DLTensor& values, const DLTensor
   const DLDevice device = call.device->dl;
   call.values = check_values("values", values, call.problem.dtype, call.pattern, device);
   void* to = check_values("packed", packed, call.problem.dtype, call.pattern, device);
-  check_no_overlap(extent("packed", to, values_bytes(call.problem)), extent("values", call.values, values_bytes(call.problem)));
+  check_no_overlap(extent("packed", to, values_bytes(call.problem)),
+                   extent("values", call.values, values_bytes(call.problem)));
   if (call.problem.nnz_blocks == 0) {
     last_kernel_name = "";
     return;
@@ -253,11 +270,7 @@ void prepack(const BlockPattern& pattern, const DLTensor& values, const DLTensor
   if (!aligned(call.values)) fail_argument("values is not aligned to 16 bytes, which packing needs");
   if (!aligned(to)) fail_argument("packed is not aligned to 16 bytes, which packing needs");
   const SparseGemmKernel& kernel = select_packing(call.problem, *call.device);
-  if (kernel.schedule != nullptr) {
-    if (const std::optional<ScheduleSpec> spec = kernel.schedule(*call.device)) {
-      call.schedule = detail::find_schedule(*pattern.data(), *spec, 1 << 30);  // whole groups
-    }
-  }
+  attach_schedule(pattern, kernel, kManyTiles, call);  // whole groups: packing does not depend on the tiles
   call.stream = stream;
   const DeviceGuard guard(device);
   kernel.prepack(call, to);

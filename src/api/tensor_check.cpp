@@ -27,13 +27,26 @@ std::string dtype_text(DLDataType dtype) {
   const std::string bits = std::to_string(dtype.bits);
   std::string text;
   switch (static_cast<int>(dtype.code)) {
-    case kDLInt: text = "int" + bits; break;
-    case kDLUInt: text = "uint" + bits; break;
-    case kDLFloat: text = "float" + bits; break;
-    case kDLBfloat: text = "bfloat" + bits; break;
-    case kDLComplex: text = "complex" + bits; break;
-    case kDLBoolCode: text = dtype.bits == 8 ? "bool" : "bool" + bits; break;
-    default: text = "of DLPack type code " + std::to_string(dtype.code) + " with " + bits + " bits";
+    case kDLInt:
+      text = "int" + bits;
+      break;
+    case kDLUInt:
+      text = "uint" + bits;
+      break;
+    case kDLFloat:
+      text = "float" + bits;
+      break;
+    case kDLBfloat:
+      text = "bfloat" + bits;
+      break;
+    case kDLComplex:
+      text = "complex" + bits;
+      break;
+    case kDLBoolCode:
+      text = dtype.bits == 8 ? "bool" : "bool" + bits;
+      break;
+    default:
+      text = "of DLPack type code " + std::to_string(dtype.code) + " with " + bits + " bits";
   }
   return dtype.lanes == 1 ? text : text + " with " + std::to_string(dtype.lanes) + " lanes";
 }
@@ -55,7 +68,8 @@ DLDevice check_device(const char* name, const DLTensor& tensor) {
   const int type = device_type(tensor.device);
   if (type == kDLCPU || type == kDLCUDAHost) return {kDLCPU, 0};
   if (type == kDLCUDA) return {kDLCUDA, tensor.device.device_id};
-  fail_argument(argument(name, "is on " + device_text(tensor.device) + ", accepted: kDLCPU (1), kDLCUDAHost (3), kDLCUDA (2)"));
+  fail_argument(
+      argument(name, "is on " + device_text(tensor.device) + ", accepted: kDLCPU (1), kDLCUDAHost (3), kDLCUDA (2)"));
 }
 
 void check_same_device(const char* name, const DLTensor& tensor, DLDevice device) {
@@ -68,7 +82,8 @@ void check_same_device(const char* name, const DLTensor& tensor, DLDevice device
 
 void check_shape_fields(const char* name, const DLTensor& tensor, int ndim) {
   if (tensor.ndim != ndim) {
-    fail_argument(argument(name, "has " + std::to_string(tensor.ndim) + " dimensions, accepted: " + std::to_string(ndim)));
+    fail_argument(
+        argument(name, "has " + std::to_string(tensor.ndim) + " dimensions, accepted: " + std::to_string(ndim)));
   }
   if (tensor.shape == nullptr) fail_argument(argument(name, "has a null shape pointer"));
   if (tensor.dtype.lanes != 1) {
@@ -112,8 +127,8 @@ void* check_data(const char* name, const DLTensor& tensor) {
   const auto address = reinterpret_cast<std::uintptr_t>(tensor.data) + tensor.byte_offset;
   const unsigned size = (tensor.dtype.bits + 7u) / 8u;
   if (size > 1 && address % size != 0) {
-    fail_argument(argument(name, "starts at an address that is no multiple of its element size, " + std::to_string(size) +
-                                     " bytes"));
+    fail_argument(argument(
+        name, "starts at an address that is no multiple of its element size, " + std::to_string(size) + " bytes"));
   }
   return reinterpret_cast<void*>(address);
 }
@@ -153,8 +168,8 @@ std::int64_t check_row_stride(const char* name, const DLTensor& tensor) {
   if (rows == 1) return lone_row_stride;
   const std::int64_t stride = tensor.strides[0];
   if (stride < cols) {
-    fail_argument(argument(name, "has the outer stride " + std::to_string(stride) + ", accepted: " +
-                                     std::to_string(cols) + " (the length of a row) or more"));
+    fail_argument(argument(name, "has the outer stride " + std::to_string(stride) +
+                                     ", accepted: " + std::to_string(cols) + " (the length of a row) or more"));
   }
   if (stride > kMaxElements / rows) {
     fail_argument(argument(name, "has the outer stride " + std::to_string(stride) + " for " + std::to_string(rows) +
@@ -212,9 +227,12 @@ void check_no_overlap(const Extent& output, const Extent& other) {
 int element_bytes(DType dtype) {
   switch (dtype) {
     case DType::float16:
-    case DType::bfloat16: return 2;
-    case DType::float32: return 4;
-    case DType::float64: return 8;
+    case DType::bfloat16:
+      return 2;
+    case DType::float32:
+      return 4;
+    case DType::float64:
+      return 8;
   }
   return 0;
 }

@@ -18,8 +18,8 @@ namespace triage {
 /// kDLBool of DLPack 0.8; the enumerator is missing in the headers of older distributions.
 inline constexpr int kDLBoolCode = 6;
 
-std::string dtype_text(DLDataType dtype);     ///< "int32", "float16", "bool", ...
-std::string device_text(DLDevice device);     ///< "the host", "CUDA device 0"
+std::string dtype_text(DLDataType dtype);        ///< "int32", "float16", "bool", ...
+std::string device_text(DLDevice device);        ///< "the host", "CUDA device 0"
 std::string shape_text(const DLTensor& tensor);  ///< "[3, 4]"
 
 /// kDLCPU and kDLCUDAHost (pinned) are the host, kDLCUDA is CUDA; the rest is refused.
@@ -56,7 +56,7 @@ void* check_values(const char* name, const DLTensor& tensor, DType dtype, const 
 /// The bytes that a tensor touches.
 struct Extent {
   const char* name = "";
-  std::uintptr_t begin = 0, end = 0;          // [begin, end); equal: none
+  std::uintptr_t begin = 0, end = 0;             // [begin, end); equal: none
   std::int64_t row_bytes = 0, stride_bytes = 0;  // 0: contiguous
 };
 Extent extent(const char* name, const Matrix& matrix, int element_bytes);

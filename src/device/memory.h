@@ -4,6 +4,7 @@
 #include <dlpack/dlpack.h>
 
 #include <cstddef>
+#include <cstdint>
 
 namespace triage {
 
@@ -37,6 +38,23 @@ class Buffer {
  private:
   DLDevice device_{kDLCPU, 0};
   void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+/// Hands out pieces of one allocation, each aligned to 256 bytes; with a null base it only counts.
+class Carver {
+ public:
+  explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
+  template <typename T>
+  T* take(std::int64_t count) {
+    const std::size_t begin = bytes_;
+    bytes_ += (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
+    return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + begin);
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  char* base_;
   std::size_t bytes_ = 0;
 };
 

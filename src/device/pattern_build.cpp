@@ -27,8 +27,8 @@ void check_row_pointers(const BsrArrays& bsr, std::int64_t block_rows, std::int6
   for (std::int64_t i = 1; i <= block_rows; i++) {
     const std::int64_t value = load_index(bsr.crow, bsr.crow_bits, i);
     if (value < previous) {
-      fail(entry("crow_indices", i, value) + ", less than crow_indices[" + std::to_string(i - 1) + "] = " +
-           std::to_string(previous) + "; row pointers never fall");
+      fail(entry("crow_indices", i, value) + ", less than crow_indices[" + std::to_string(i - 1) +
+           "] = " + std::to_string(previous) + "; row pointers never fall");
     }
     if (value > nnz) {
       fail(entry("crow_indices", i, value) + ", past the end of col_indices, which holds " + std::to_string(nnz) +
@@ -97,7 +97,8 @@ void for_each_block_row(const PatternView& pattern, const DenseMatrix& matrix, c
     const std::int64_t width = std::min(block, pattern.cols - first_col);
     for (std::int64_t r = 0; r < block; r++) {
       const bool inside = first_row + r < pattern.rows;
-      auto* in_matrix = static_cast<char*>(matrix.data) + (inside ? (first_row + r) * matrix.stride + first_col : 0) * size;
+      auto* in_matrix =
+          static_cast<char*>(matrix.data) + (inside ? (first_row + r) * matrix.stride + first_col : 0) * size;
       auto* in_values = static_cast<char*>(const_cast<void*>(values)) + (i * block + r) * block * size;
       visit(in_matrix, in_values, static_cast<std::size_t>(inside ? width * size : 0),
             static_cast<std::size_t>(block * size));
@@ -160,9 +161,12 @@ void mask_to_col_cpu(const BlockMask& mask, const std::int32_t* crow, std::int32
 
 void dense_to_mask_cpu(const DenseMatrix& matrix, int block, std::uint8_t* mask) {
   switch (matrix.element_bytes) {
-    case 2: return dense_to_mask<std::uint16_t>(matrix, block, mask);
-    case 4: return dense_to_mask<std::uint32_t>(matrix, block, mask);
-    default: return dense_to_mask<std::uint64_t>(matrix, block, mask);
+    case 2:
+      return dense_to_mask<std::uint16_t>(matrix, block, mask);
+    case 4:
+      return dense_to_mask<std::uint32_t>(matrix, block, mask);
+    default:
+      return dense_to_mask<std::uint64_t>(matrix, block, mask);
   }
 }
 

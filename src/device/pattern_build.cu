@@ -3,9 +3,8 @@
 
 #include <cuda_runtime.h>
 
-#include <cub/device/device_radix_sort.cuh>
-
 #include "device/cuda_check.h"
+#include "device/stable_sort.h"
 
 namespace triage {
 
@@ -162,13 +161,9 @@ int key_bits(std::int32_t block_cols) {
   return bits;
 }
 
-cudaError_t sort_by_column(void* temporary, std::size_t& bytes, const PatternArrays& pattern, const std::int32_t* numbers,
-                           const PatternArrays& twin, void* stream) {
-  return cub::DeviceRadixSort::SortPairs(temporary, bytes, pattern.col, twin.row, numbers, pattern.positions, pattern.nnz,
-                                         0, key_bits(pattern.block_cols), static_cast<cudaStream_t>(stream));
+std::size_t numbers_bytes(std::int64_t nnz) {
+  return (static_cast<std::size_t>(nnz) * sizeof(std::int32_t) + 255) / 256 * 256;
 }
-
-std::size_t numbers_bytes(std::int64_t nnz) { return (static_cast<std::size_t>(nnz) * sizeof(std::int32_t) + 255) / 256 * 256; }
 
 }  // namespace
 
@@ -188,32 +183,26 @@ void check_bsr_cuda(const BsrArrays& bsr, std::int32_t block_rows, std::int32_t 
          block_rows, block_cols, nnz, invalid);
 }
 
-std::size_t build_twin_cuda_scratch_bytes(std::int32_t block_cols, std::int64_t nnz) {
-  PatternArrays pattern, twin;
-  pattern.block_cols = block_cols;
-  pattern.nnz = static_cast<std::int32_t>(nnz);
-  std::size_t bytes = 0;
-  if (nnz > 0) cuda_check(sort_by_column(nullptr, bytes, pattern, nullptr, twin, nullptr), "size query of the sort");
-  return numbers_bytes(nnz) + bytes;
+std::size_t build_twin_cuda_scratch_bytes(std::int64_t nnz) {
+  return nnz == 0 ? 0 : numbers_bytes(nnz) + stable_sort_cuda_scratch_bytes(static_cast<std::int32_t>(nnz));
 }
 
-void build_twin_cuda(const PatternArrays& pattern, const PatternArrays& twin, void* scratch, std::size_t scratch_bytes,
-                     void* stream) {
+void build_twin_cuda(const PatternArrays& pattern, const PatternArrays& twin, void* scratch, void* stream) {
   if (pattern.nnz > 0) {
     auto* numbers = static_cast<std::int32_t*>(scratch);
-    void* temporary = static_cast<char*>(scratch) + numbers_bytes(pattern.nnz);
-    std::size_t temporary_bytes = scratch_bytes - numbers_bytes(pattern.nnz);
-    launch("launch of fill_rows", fill_rows, blocks_for(std::int64_t{pattern.block_rows} * kWarp), kThreads, stream, pattern,
-           numbers);
-    cuda_check(sort_by_column(temporary, temporary_bytes, pattern, numbers, twin, stream), "sorting blocks by column");
+    launch("launch of fill_rows", fill_rows, blocks_for(std::int64_t{pattern.block_rows} * kWarp), kThreads, stream,
+           pattern, numbers);
+    stable_sort_cuda(pattern.col, twin.row, numbers, pattern.positions, pattern.nnz, key_bits(pattern.block_cols),
+                     static_cast<char*>(scratch) + numbers_bytes(pattern.nnz),
+                     stable_sort_cuda_scratch_bytes(pattern.nnz), stream);
   }
   const std::int64_t longer = pattern.nnz > twin.block_rows ? pattern.nnz : std::int64_t{twin.block_rows} + 1;
   launch("launch of finish_twin", finish_twin, blocks_for(longer), kThreads, stream, pattern, twin);
 }
 
 void mask_to_crow_cuda(const BlockMask& mask, std::int32_t* crow, void* stream) {
-  launch("launch of count_mask_rows", count_mask_rows, blocks_for((std::int64_t{mask.block_rows} + 1) * kWarp), kThreads,
-         stream, mask, crow);
+  launch("launch of count_mask_rows", count_mask_rows, blocks_for((std::int64_t{mask.block_rows} + 1) * kWarp),
+         kThreads, stream, mask, crow);
   launch("launch of sum_rows", sum_rows, 1, kScanThreads, stream, mask.block_rows + 1, crow);
 }
 

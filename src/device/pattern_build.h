@@ -1,5 +1,5 @@
-// Building a pattern's arrays where they live: functions ending in _cpu work on host memory, those in _cuda enqueue on a
-// stream of the current device and neither allocate nor synchronise unless they say so. Twins give identical results.
+// Building a pattern's arrays where they live: functions ending in _cpu work on host memory, those in _cuda enqueue on
+// a stream of the current device and neither allocate nor synchronise unless they say so. Twins give identical results.
 #pragma once
 
 #include <cstddef>
@@ -33,15 +33,15 @@ void validate_bsr_cpu(const BsrArrays& bsr, std::int32_t block_rows, std::int32_
 void copy_bsr_cpu(const BsrArrays& bsr, const PatternArrays& pattern);
 void copy_bsr_cuda(const BsrArrays& bsr, const PatternArrays& pattern, void* stream);
 
-/// Sets *invalid (on the device) if the arrays are not a valid BSR structure, else clears it. Reads no entry out of bounds.
+/// Sets *invalid (on the device) if the arrays are not a valid BSR structure, else clears it. Reads no entry out of
+/// bounds.
 void check_bsr_cuda(const BsrArrays& bsr, std::int32_t block_rows, std::int32_t block_cols, std::int64_t nnz,
                     std::int32_t* invalid, void* stream);
 
 /// From crow and col: row of `pattern`, and all of its transposed twin.
 void build_twin_cpu(const PatternArrays& pattern, const PatternArrays& twin);
-void build_twin_cuda(const PatternArrays& pattern, const PatternArrays& twin, void* scratch, std::size_t scratch_bytes,
-                     void* stream);
-std::size_t build_twin_cuda_scratch_bytes(std::int32_t block_cols, std::int64_t nnz);
+void build_twin_cuda(const PatternArrays& pattern, const PatternArrays& twin, void* scratch, void* stream);
+std::size_t build_twin_cuda_scratch_bytes(std::int64_t nnz);
 
 /// Builds a schedule as build_schedule (schedule_build.h) does.
 void build_schedule_cuda(const SchedulePlan& plan, const std::int32_t* crow, const std::int32_t* col,

@@ -114,10 +114,8 @@ void split_long_groups(const SchedulePlan& plan, const std::vector<WorkItem>& it
 }
 
 void sort_items(WorkItem* items, std::int32_t count) {
-  for (std::int32_t begin = 0; begin < count; begin += kSortedRun) {
-    std::stable_sort(items + begin, items + std::min(count, begin + kSortedRun),
-                     [](const WorkItem& a, const WorkItem& b) { return a.stage_count > b.stage_count; });
-  }
+  std::stable_sort(items, items + count,
+                   [](const WorkItem& a, const WorkItem& b) { return a.stage_count > b.stage_count; });
 }
 
 }  // namespace

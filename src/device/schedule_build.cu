@@ -1,20 +1,22 @@
 // Tile schedules on the GPU, the same bits as build_schedule's. Three launches, no synchronisation, no allocation:
 //
-//   build_stages   one CTA a group: rows -> union of columns -> stages. Groups are independent because each has room of its
-//                  own (SchedulePlan::first_stage).
-//   split_groups   one CTA: total and longest, which groups are split, the two lists of items in group order.
-//   sort_items     every item finds its place in its run by counting the longer ones and its equals before it: quadratic,
-//                  but all at once, and a schedule has few items.
+//   build_stages: one CTA a group: rows -> union of columns -> stages. Groups are independent because each has room of
+//     its own (SchedulePlan::first_stage).
+//   split_groups: one CTA: total and longest, which groups are split, the two lists of items in group order.
+//   sort_items: every item finds its place by counting the longer ones and its equals before it: quadratic, but all at
+//     once. Lists too long for that go through a radix sort.
 //
-// build_stages goes through the columns in windows of kWindow. In shared memory it keeps one word a column, bit r set if
-// row r has a block there; compacts the nonzero words to the list of union columns, with a prefix sum of their popcounts;
-// finds for every entry how long a stage beginning there would be, all at once; and follows these lengths from the first
-// entry, one thread, which cuts the list. The stages are then written by all warps, neighbours by the same warp. Columns of
-// the last, unfinished stage are carried to the next window.
+// build_stages goes through the columns in windows of kWindow. In shared memory it keeps one word a column, bit r set
+// if row r has a block there; compacts the nonzero words to the list of union columns, with a prefix sum of their
+// popcounts; finds for every entry how long a stage beginning there would be, all at once; and follows these lengths
+// from the first entry, one thread, which cuts the list. The stages are then written by all warps, neighbours by the
+// same warp. Columns of the last, unfinished stage are carried to the next window.
 #include <cuda_runtime.h>
 
 #include "device/cuda_check.h"
+#include "device/memory.h"
 #include "device/pattern_build.h"
+#include "device/stable_sort.h"
 
 namespace triage {
 
@@ -29,23 +31,23 @@ constexpr int kColumnsPerThread = kWindow / kStageThreads;
 constexpr int kListed = kWindow + kMaxColumnsPerStage;  // a window's union columns and what the last one left
 constexpr int kListThreads = 1024;
 constexpr int kSortThreads = 256;
+constexpr int kQuadraticItems = 16384;  // up to here counting is faster than the radix sort's many launches
 
 static_assert(kColumnsPerThread * kStageThreads == kWindow, "every thread compacts the same number of columns");
 static_assert(kWindow * kMaxRowsPerGroup < 1 << 16 && kListed < 1 << 16, "two counters share one word in the scan");
-static_assert(kSortedRun % kSortThreads == 0, "a CTA sorts within one run");
 static_assert(kMaxRowsPerGroup <= kWarp && kMaxColumnsPerStage <= kWarp, "a lane a row, a lane a column");
 
 struct WindowStorage {
-  std::uint32_t mask[kWindow];             // bit r: row r has a block in this column
-  std::int32_t column[kListed];            // union columns
-  std::uint32_t rows[kListed];             // their masks
-  std::int32_t blocks_before[kListed + 1]; // prefix sum of the masks' popcounts
-  std::int32_t cut[kListed + 1];           // where stages begin in the list
-  std::uint8_t length[kListed];            // columns of a stage that would begin here
-  std::int32_t cursor[kMaxRowsPerGroup];   // next block of each row
+  std::uint32_t mask[kWindow];              // bit r: row r has a block in this column
+  std::int32_t column[kListed];             // union columns
+  std::uint32_t rows[kListed];              // their masks
+  std::int32_t blocks_before[kListed + 1];  // prefix sum of the masks' popcounts
+  std::int32_t cut[kListed + 1];            // where stages begin in the list
+  std::uint8_t length[kListed];             // columns of a stage that would begin here
+  std::int32_t cursor[kMaxRowsPerGroup];    // next block of each row
   std::uint32_t warp_sum[kStageWarps];
-  std::int32_t next_column;                // of all rows: where the next window begins
-  std::int32_t stage_count;                // cut in this window
+  std::int32_t next_column;  // of all rows: where the next window begins
+  std::int32_t stage_count;  // cut in this window
 };
 
 // Exclusive sum over the CTA, and the total. `warp_sum` holds a word a warp.
@@ -70,7 +72,8 @@ __device__ Word exclusive_sum(Word value, Word* warp_sum, Word& total) {
 }
 
 // First position in [begin, end) of ascending `col` that is not less than `column`.
-__device__ std::int32_t lower_bound(const std::int32_t* col, std::int32_t begin, std::int32_t end, std::int32_t column) {
+__device__ std::int32_t lower_bound(const std::int32_t* col, std::int32_t begin, std::int32_t end,
+                                    std::int32_t column) {
   while (begin < end) {
     const std::int32_t middle = begin + (end - begin) / 2;
     if (__ldg(col + middle) < column) {
@@ -156,8 +159,8 @@ __device__ void cut_stages(WindowStorage& s, const ScheduleSpec& spec, int liste
   __syncthreads();
 }
 
-// Writes the stage of columns [begin, end) of the list; one warp. Lane r's `next` is row r's first block that no earlier
-// stage holds: a row's blocks of a stage are neighbours in its BSR row. Moves `next` past this stage.
+// Writes the stage of columns [begin, end) of the list; one warp. Lane r's `next` is row r's first block that no
+// earlier stage holds: a row's blocks of a stage are neighbours in its BSR row. Moves `next` past this stage.
 __device__ void write_stage(const WindowStorage& s, const ScheduleSpec& spec, int rows, int begin, int end,
                             std::int32_t& next, StageRecord* stage, std::int32_t* block_order) {
   const int lane = threadIdx.x % kWarp;
@@ -237,7 +240,8 @@ __global__ void __launch_bounds__(kStageThreads)
     if (first < last) {
       std::int32_t next = lane < rows ? lower_bound(col, crow[lane], crow[lane + 1], s.column[s.cut[first]]) : 0;
       for (int i = first; i < last; i++) {
-        write_stage(s, spec, rows, s.cut[i], s.cut[i + 1], next, out.stages + first_stage + stages + i, out.block_order);
+        write_stage(s, spec, rows, s.cut[i], s.cut[i + 1], next, out.stages + first_stage + stages + i,
+                    out.block_order);
       }
     }
     stages += cut_now;
@@ -315,12 +319,12 @@ __global__ void __launch_bounds__(kListThreads)
     __syncthreads();
   }
   if (threadIdx.x == 0) {
-    *out.counts = {plan.group_count, plan.group_count + used_slots - used_splits, used_splits, used_slots, longest,
-                   static_cast<std::int32_t>(total_stages)};
+    *out.counts = {plan.group_count, plan.group_count + used_slots - used_splits, used_splits, used_slots,
+                   longest,          static_cast<std::int32_t>(total_stages)};
   }
 }
 
-// Stable sort by falling stage count, within runs of kSortedRun items. blockIdx.y: 0 whole groups, 1 split ones.
+// Stable sort by falling stage count. blockIdx.y: 0 whole groups, 1 split ones.
 __global__ void __launch_bounds__(kSortThreads)
     sort_items(const WorkItem* whole_items, const WorkItem* split_items, ScheduleArrays out) {
   __shared__ std::int32_t tile[kSortThreads];
@@ -328,18 +332,16 @@ __global__ void __launch_bounds__(kSortThreads)
   const WorkItem* from = split ? split_items : whole_items;
   WorkItem* to = split ? out.split_items : out.items;
   const std::int32_t count = split ? out.counts->split_item_count : out.counts->item_count;
-  const std::int32_t block_begin = static_cast<std::int32_t>(blockIdx.x) * kSortThreads;
+  const auto block_begin = static_cast<std::int32_t>(blockIdx.x * kSortThreads);
   if (block_begin >= count) return;
   const std::int32_t mine = block_begin + static_cast<std::int32_t>(threadIdx.x);
-  const std::int32_t run_begin = block_begin / kSortedRun * kSortedRun;
-  const std::int32_t run_end = min(count, run_begin + kSortedRun);
   const WorkItem item = mine < count ? from[mine] : WorkItem{};
 
-  std::int32_t place = run_begin;
-  for (std::int32_t first = run_begin; first < run_end; first += kSortThreads) {
+  std::int32_t place = 0;
+  for (std::int32_t first = 0; first < count; first += kSortThreads) {
     __syncthreads();
     const std::int32_t other = first + static_cast<std::int32_t>(threadIdx.x);
-    tile[threadIdx.x] = other < run_end ? from[other].stage_count : -1;
+    tile[threadIdx.x] = other < count ? from[other].stage_count : -1;
     __syncthreads();
     for (int i = 0; i < kSortThreads; i++) {
       place += tile[i] > item.stage_count || (tile[i] == item.stage_count && first + i < mine);
@@ -348,27 +350,80 @@ __global__ void __launch_bounds__(kSortThreads)
   if (mine < count) to[place] = item;
 }
 
-}  // namespace
-
-std::size_t build_schedule_cuda_scratch_bytes(const SchedulePlan& plan) {
-  return (2 * static_cast<std::size_t>(plan.group_count) + static_cast<std::size_t>(plan.split_slot_capacity)) *
-         sizeof(WorkItem);
+// For the radix sort of long lists: the longer the item, the smaller its key. What is past the list sorts to its end.
+__global__ void __launch_bounds__(kSortThreads)
+    make_keys(const WorkItem* items, const std::int32_t* count, std::int32_t capacity, std::int32_t* keys,
+              std::int32_t* numbers) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * kSortThreads + threadIdx.x;
+  if (i >= capacity) return;
+  keys[i] = i < *count ? INT32_MAX - items[i].stage_count : INT32_MAX;
+  numbers[i] = static_cast<std::int32_t>(i);
 }
 
+__global__ void __launch_bounds__(kSortThreads)
+    take_items(const WorkItem* items, const std::int32_t* numbers, const std::int32_t* count, WorkItem* sorted) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * kSortThreads + threadIdx.x;
+  if (i < *count) sorted[i] = items[numbers[i]];
+}
+
+unsigned sort_blocks(std::int64_t items) { return static_cast<unsigned>((items + kSortThreads - 1) / kSortThreads); }
+
+// The builder's scratch memory: both lists before sorting, and what the radix sort of a long list needs.
+struct Scratch {
+  WorkItem *whole_items, *split_items;
+  std::int32_t *keys, *sorted_keys, *numbers, *sorted_numbers;
+  char* sort;
+  std::size_t sort_bytes, bytes;
+
+  Scratch(const SchedulePlan& plan, void* memory) {
+    const std::int32_t most = plan.group_count + plan.split_slot_capacity;
+    const std::int32_t radix_sorted = plan.group_count > kQuadraticItems ? most : 0;
+    sort_bytes = radix_sorted > 0 ? stable_sort_cuda_scratch_bytes(radix_sorted) : 0;
+    Carver carver(memory);
+    whole_items = carver.take<WorkItem>(plan.group_count);
+    split_items = carver.take<WorkItem>(most);
+    keys = carver.take<std::int32_t>(radix_sorted);
+    sorted_keys = carver.take<std::int32_t>(radix_sorted);
+    numbers = carver.take<std::int32_t>(radix_sorted);
+    sorted_numbers = carver.take<std::int32_t>(radix_sorted);
+    sort = carver.take<char>(static_cast<std::int64_t>(sort_bytes));
+    bytes = carver.bytes();
+  }
+};
+
+void sort_long_list(const Scratch& scratch, const WorkItem* from, WorkItem* to, const std::int32_t* count,
+                    std::int32_t capacity, cudaStream_t stream) {
+  make_keys<<<sort_blocks(capacity), kSortThreads, 0, stream>>>(from, count, capacity, scratch.keys, scratch.numbers);
+  cuda_check(cudaGetLastError(), "launch of make_keys");
+  stable_sort_cuda(scratch.keys, scratch.sorted_keys, scratch.numbers, scratch.sorted_numbers, capacity, 31,
+                   scratch.sort, scratch.sort_bytes, stream);
+  take_items<<<sort_blocks(capacity), kSortThreads, 0, stream>>>(from, scratch.sorted_numbers, count, to);
+  cuda_check(cudaGetLastError(), "launch of take_items");
+}
+
+}  // namespace
+
+std::size_t build_schedule_cuda_scratch_bytes(const SchedulePlan& plan) { return Scratch(plan, nullptr).bytes; }
+
 void build_schedule_cuda(const SchedulePlan& plan, const std::int32_t* crow, const std::int32_t* col,
-                         std::int32_t max_split_slots, const ScheduleArrays& arrays, void* scratch, void* stream) {
+                         std::int32_t max_split_slots, const ScheduleArrays& arrays, void* scratch_memory,
+                         void* stream) {
   if (plan.group_count == 0) return;  // the counts are zero since the memory was allocated
   const auto on = static_cast<cudaStream_t>(stream);
-  auto* whole_items = static_cast<WorkItem*>(scratch);
-  WorkItem* split_items = whole_items + plan.group_count;
+  const Scratch scratch(plan, scratch_memory);
   const std::int32_t slots = max_split_slots < plan.split_slot_capacity ? max_split_slots : plan.split_slot_capacity;
-  build_stages<<<plan.group_count, kStageThreads, 0, on>>>(plan, crow, col, arrays, whole_items);
+  const std::int32_t most = plan.group_count + slots;
+  build_stages<<<plan.group_count, kStageThreads, 0, on>>>(plan, crow, col, arrays, scratch.whole_items);
   cuda_check(cudaGetLastError(), "launch of build_stages");
-  split_groups<<<1, kListThreads, 0, on>>>(plan, slots, whole_items, split_items, arrays);
+  split_groups<<<1, kListThreads, 0, on>>>(plan, slots, scratch.whole_items, scratch.split_items, arrays);
   cuda_check(cudaGetLastError(), "launch of split_groups");
-  const auto blocks = static_cast<unsigned>((std::int64_t{plan.group_count} + slots + kSortThreads - 1) / kSortThreads);
-  sort_items<<<dim3(blocks, 2), kSortThreads, 0, on>>>(whole_items, split_items, arrays);
-  cuda_check(cudaGetLastError(), "launch of sort_items");
+  if (plan.group_count <= kQuadraticItems) {
+    sort_items<<<dim3(sort_blocks(most), 2), kSortThreads, 0, on>>>(scratch.whole_items, scratch.split_items, arrays);
+    cuda_check(cudaGetLastError(), "launch of sort_items");
+    return;
+  }
+  sort_long_list(scratch, scratch.whole_items, arrays.items, &arrays.counts->item_count, plan.group_count, on);
+  sort_long_list(scratch, scratch.split_items, arrays.split_items, &arrays.counts->split_item_count, most, on);
 }
 
 }  // namespace triage

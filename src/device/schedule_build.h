@@ -1,5 +1,5 @@
-// Building tile schedules (schedule.h), on the CPU here and on the GPU in pattern_build.cu. Both fill the same arrays with
-// the same bits; sizes are computed on the host from shapes alone, so that a rebuild allocates nothing.
+// Building tile schedules (schedule.h), on the CPU here and on the GPU in pattern_build.cu. Both fill the same arrays
+// with the same bits; sizes are computed on the host from shapes alone, so that a rebuild allocates nothing.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,13 @@ namespace triage {
 
 inline constexpr int kStagePadding = 16;        ///< zero records behind the last stage that producers may prefetch
 inline constexpr int kBlockOrderPadding = 256;  ///< zero entries behind block_order
-inline constexpr int kSortedRun = 32768;        ///< items are sorted in runs: past so many, their order changes nothing
-inline constexpr int kMinSplitStages = 16;      ///< a group shorter than this is never split: its fix-up would cost more
+inline constexpr int kMinSplitStages = 16;  ///< a group shorter than this is never split: its fix-up would cost more
 
 /// Where a group's stages lie and how much room a schedule needs.
 ///
 /// Group g begins at stage g + floor(crow[g * rows_per_group] * slots_num / slots_den). That leaves each group the most
-/// stages that its blocks can need without knowing the other groups' counts, so one pass builds all groups at once. With
-/// n blocks, C = columns_per_stage, S = blocks_per_stage, R = rows_per_group, a group has at most
+/// stages that its blocks can need without knowing the other groups' counts, so one pass builds all groups at once.
+/// With n blocks, C = columns_per_stage, S = blocks_per_stage, R = rows_per_group, a group has at most
 ///   1 + n / min(C, S - R + 1)   stages: a stage is cut with C columns in it, or because the next column, of at most R
 ///                               blocks, would exceed S;
 ///   1 + n / C + 2 * n / S       stages: of two neighbours cut for the second reason, the blocks together exceed S.
@@ -35,12 +34,14 @@ struct SchedulePlan {
 #ifdef __CUDACC__
   __host__ __device__
 #endif
-  std::int64_t first_stage(std::int32_t group, std::int32_t first_block) const {
+      std::int64_t
+      first_stage(std::int32_t group, std::int32_t first_block) const {
     return group + first_block * slots_num / slots_den;
   }
 };
 
-/// @throws Error(invalid_argument) if the spec breaks a limit of schedule.h, Error(unsupported) if the schedule's indices
+/// @throws Error(invalid_argument) if the spec breaks a limit of schedule.h, Error(unsupported) if the schedule's
+/// indices
 ///   would not fit 32 bits.
 SchedulePlan plan_schedule(const ScheduleSpec& spec, std::int32_t block_rows, std::int32_t block_cols, std::int64_t nnz,
                            std::int32_t multiprocessors);
@@ -48,12 +49,14 @@ SchedulePlan plan_schedule(const ScheduleSpec& spec, std::int32_t block_rows, st
 /// A group with more stages than this is split into ceil(stages / limit) items. It is the largest of
 ///   kMinSplitStages;
 ///   twice the mean of all groups: an ordinary spread is balanced by taking the longest items first;
-///   half of what one multiprocessor does if the work is spread evenly: below that, no item can be the one all wait for.
+///   half of what one multiprocessor does if the work is spread evenly: below that, no item can be the one all wait
+///   for.
 /// So split groups have at most 2 * total / limit <= min(total / 8, group_count, 4 * multiprocessors) items.
 #ifdef __CUDACC__
 __host__ __device__
 #endif
-inline std::int64_t split_limit(std::int64_t total_stages, std::int32_t group_count, std::int32_t multiprocessors) {
+    inline std::int64_t
+    split_limit(std::int64_t total_stages, std::int32_t group_count, std::int32_t multiprocessors) {
   const std::int64_t mean = (total_stages + group_count - 1) / group_count;
   const std::int64_t share = (total_stages + 2 * multiprocessors - 1) / (2 * multiprocessors);
   std::int64_t limit = kMinSplitStages;
@@ -74,15 +77,16 @@ struct ScheduleCounts {
 
 /// A schedule's arrays, writable. There are two lists of items: every group whole, and long groups split.
 struct ScheduleArrays {
-  StageRecord* stages = nullptr;         ///< [stage_capacity + kStagePadding], zero before the first build
-  std::int32_t* block_order = nullptr;   ///< [nnz + kBlockOrderPadding], zero before the first build
-  WorkItem* items = nullptr;             ///< [group_count]
-  WorkItem* split_items = nullptr;       ///< [group_count + split_slot_capacity]
-  SplitGroup* splits = nullptr;          ///< [split_slot_capacity / 2]
-  ScheduleCounts* counts = nullptr;      ///< [1]
+  StageRecord* stages = nullptr;        ///< [stage_capacity + kStagePadding], zero before the first build
+  std::int32_t* block_order = nullptr;  ///< [nnz + kBlockOrderPadding], zero before the first build
+  WorkItem* items = nullptr;            ///< [group_count]
+  WorkItem* split_items = nullptr;      ///< [group_count + split_slot_capacity]
+  SplitGroup* splits = nullptr;         ///< [split_slot_capacity / 2]
+  ScheduleCounts* counts = nullptr;     ///< [1]
 };
 
-/// The view that a kernel gets. @param split_slots 0 for whole groups, else the slots that the caller's workspace holds.
+/// The view that a kernel gets. @param split_slots 0 for whole groups, else the slots that the caller's workspace
+/// holds.
 ScheduleView view_schedule(const SchedulePlan& plan, const ScheduleArrays& arrays, std::int32_t split_slots);
 
 /// Builds in host memory. Long groups are split in order for as long as `max_split_slots` suffice; the rest stay whole.

@@ -80,8 +80,8 @@ const Device& probe_cuda_once([[maybe_unused]] int ordinal) {
 #if TRIAGE_HAS_CUDA
   const int count = cuda_device_count();
   if (ordinal < 0 || ordinal >= count) {
-    throw Error(ErrorCode::invalid_argument, "CUDA device " + std::to_string(ordinal) + " does not exist; this process sees " +
-                                                 std::to_string(count));
+    throw Error(ErrorCode::invalid_argument, "CUDA device " + std::to_string(ordinal) +
+                                                 " does not exist; this process sees " + std::to_string(count));
   }
   static std::mutex mutex;
   static std::vector<std::unique_ptr<const Device>> probed;
@@ -90,8 +90,8 @@ const Device& probe_cuda_once([[maybe_unused]] int ordinal) {
   if (!probed[ordinal]) probed[ordinal] = std::make_unique<const Device>(probe_cuda(ordinal));
   return *probed[ordinal];
 #else
-  throw Error(ErrorCode::unsupported, "CUDA device " + std::to_string(ordinal) +
-                                          " cannot be used: this build of Triage holds no CUDA code");
+  throw Error(ErrorCode::unsupported,
+              "CUDA device " + std::to_string(ordinal) + " cannot be used: this build of Triage holds no CUDA code");
 #endif
 }
 
@@ -100,8 +100,8 @@ const Device& probe_cuda_once([[maybe_unused]] int ordinal) {
 const Device& probe_device(DLDevice device) {
   if (device_type(device) == kDLCUDA) return probe_cuda_once(device.device_id);
   if (device_type(device) != kDLCPU) {
-    throw Error(ErrorCode::invalid_argument, "device type is " + std::to_string(device_type(device)) +
-                                                 ", accepted: kDLCPU (1), kDLCUDA (2)");
+    throw Error(ErrorCode::invalid_argument,
+                "device type is " + std::to_string(device_type(device)) + ", accepted: kDLCPU (1), kDLCUDA (2)");
   }
   static const Device cpu = probe_cpu();
   return cpu;

@@ -64,9 +64,9 @@ struct SparseGemmKernel {
   const char* name;
   Operation operation;
   Family family;
-  int block;            ///< 0: any
-  const char* dtypes;   ///< space-separated, for people: "float16 bfloat16"
-  const char* source;   ///< path in the repository, for the receipts' hash
+  int block;           ///< 0: any
+  const char* dtypes;  ///< space-separated, for people: "float16 bfloat16"
+  const char* source;  ///< path in the repository, for the receipts' hash
   Support (*can_run)(const SparseGemmProblem&, const Device&);
   /// The schedule that the kernel reads on this device; nullopt if it reads only the pattern.
   std::optional<ScheduleSpec> (*schedule)(const Device&);
@@ -74,8 +74,8 @@ struct SparseGemmKernel {
   std::size_t (*workspace_bytes)(const SparseGemmProblem&, const Device&, const ScheduleView& schedule);
   /// Enqueues the work. Throws Error(cuda) if a launch is refused.
   void (*launch)(const SparseGemmCall&);
-  /// Reorders canonical values (call.values) for ValuesLayout::packed; nullptr if the kernel reads only canonical values.
-  /// Only problem, pattern, schedule, values, stream and device of the call are set; problem.dense is unknown.
+  /// Reorders canonical values (call.values) for ValuesLayout::packed; nullptr if the kernel reads only canonical
+  /// values. Only problem, pattern, schedule, values, stream and device of the call are set; problem.dense is unknown.
   void (*prepack)(const SparseGemmCall& call, void* packed);
 };
 

@@ -24,8 +24,8 @@ std::vector<const SparseGemmKernel*> list_kernels() {
   return list;
 }
 
-// Families match by list, never by >=. Code for x.0 runs on x.y (CUDA's promise for targets without suffix), so 8.7, 10.3
-// and 12.1 are sm80's as well.
+// Families match by list, never by >=. Code for x.0 runs on x.y (CUDA's promise for targets without suffix),
+// so 8.7, 10.3 and 12.1 are sm80's as well.
 constexpr int kSm80Devices[] = {80, 86, 87, 89, 90, 100, 103, 120, 121};
 
 }  // namespace
@@ -39,12 +39,15 @@ Support family_runs_on(Family family, const Device& device) {
                        std::to_string(cc % 10)};
   };
   switch (family) {
-    case Family::cpu: return only_if(device.is_cpu(), "tensors in host memory");
+    case Family::cpu:
+      return only_if(device.is_cpu(), "tensors in host memory");
     case Family::sm80:
       return only_if(std::find(std::begin(kSm80Devices), std::end(kSm80Devices), cc) != std::end(kSm80Devices),
                      "a CUDA device of 8.0, 8.6, 8.7, 8.9, 9.0, 10.0, 10.3, 12.0 or 12.1");
-    case Family::sm90: return only_if(cc == 90, "a CUDA device of 9.0 (H100, H200)");
-    case Family::sm100: return only_if(cc == 100, "a CUDA device of 10.0 (B200)");
+    case Family::sm90:
+      return only_if(cc == 90, "a CUDA device of 9.0 (H100, H200)");
+    case Family::sm100:
+      return only_if(cc == 100, "a CUDA device of 10.0 (B200)");
   }
   return {false, "its family is unknown"};
 }
@@ -95,7 +98,8 @@ const SparseGemmKernel* forced_kernel() {
     if (std::string_view(kernel->name) == name) return kernel;
   }
   std::string known;
-  for (const SparseGemmKernel* kernel : sparse_gemm_kernels()) known += std::string(known.empty() ? "" : ", ") + kernel->name;
+  for (const SparseGemmKernel* kernel : sparse_gemm_kernels())
+    known += std::string(known.empty() ? "" : ", ") + kernel->name;
   throw Error(ErrorCode::unsupported,
               std::string("TRIAGE_FORCE_KERNEL is '") + name + "', which is no kernel; kernels: " + known);
 }
@@ -124,29 +128,40 @@ const SparseGemmKernel& select(const SparseGemmProblem& problem, const Device& d
 
 const char* dtype_name(DType dtype) {
   switch (dtype) {
-    case DType::float16: return "float16";
-    case DType::bfloat16: return "bfloat16";
-    case DType::float32: return "float32";
-    case DType::float64: return "float64";
+    case DType::float16:
+      return "float16";
+    case DType::bfloat16:
+      return "bfloat16";
+    case DType::float32:
+      return "float32";
+    case DType::float64:
+      return "float64";
   }
   return "unknown";
 }
 
 const char* operation_name(Operation operation) {
   switch (operation) {
-    case Operation::spmm: return "sparse_gemm.spmm";
-    case Operation::linear: return "sparse_gemm.linear";
-    case Operation::sddmm: return "sparse_gemm.sddmm";
+    case Operation::spmm:
+      return "sparse_gemm.spmm";
+    case Operation::linear:
+      return "sparse_gemm.linear";
+    case Operation::sddmm:
+      return "sparse_gemm.sddmm";
   }
   return "unknown";
 }
 
 const char* family_name(Family family) {
   switch (family) {
-    case Family::cpu: return "cpu";
-    case Family::sm80: return "sm80";
-    case Family::sm90: return "sm90";
-    case Family::sm100: return "sm100";
+    case Family::cpu:
+      return "cpu";
+    case Family::sm80:
+      return "sm80";
+    case Family::sm90:
+      return "sm90";
+    case Family::sm100:
+      return "sm100";
   }
   return "unknown";
 }

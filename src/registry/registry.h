@@ -9,17 +9,19 @@
 
 namespace triage {
 
-const char* dtype_name(DType dtype);                ///< "float16", ...
-const char* operation_name(Operation operation);    ///< "sparse_gemm.spmm", ...
-const char* family_name(Family family);             ///< "sm80", ...
+const char* dtype_name(DType dtype);              ///< "float16", ...
+const char* operation_name(Operation operation);  ///< "sparse_gemm.spmm", ...
+const char* family_name(Family family);           ///< "sm80", ...
 
 /// Every kernel of block-sparse GEMM, in order of preference.
 std::span<const SparseGemmKernel* const> sparse_gemm_kernels();
 
-/// Whether kernels of `family` run on `device`, whatever this build holds (the support matrix asks about other machines).
+/// Whether kernels of `family` run on `device`, whatever this build holds (the support matrix asks about other
+/// machines).
 Support family_runs_on(Family family, const Device& device);
 
-/// Whether `kernel` takes `problem` on `device`: compiled, family, operation, block, dtype, layout, then its own can_run.
+/// Whether `kernel` takes `problem` on `device`: compiled, family, operation, block, dtype, layout, then its own
+/// can_run.
 Support judge(const SparseGemmKernel& kernel, const SparseGemmProblem& problem, const Device& device);
 
 /// The first kernel that takes the problem, or the one that TRIAGE_FORCE_KERNEL names (read at each call).

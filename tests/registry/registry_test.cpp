@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
-#include <sstream>
 #include <set>
+#include <sstream>
 #include <string>
 
 #include "device/schedule_build.h"
@@ -34,12 +34,15 @@ Device made_up(int compute_capability, std::size_t shared_kilobytes) {
 std::size_t shared_kilobytes(int compute_capability) {
   switch (compute_capability) {
     case 80:
-    case 87: return 163;
+    case 87:
+      return 163;
     case 86:
     case 89:
     case 120:
-    case 121: return 99;
-    default: return 227;
+    case 121:
+      return 99;
+    default:
+      return 227;
   }
 }
 
@@ -168,7 +171,8 @@ TEST(Registry, ARefusalSaysWhatEachKernelLacked) {
   problem.operation = Operation::linear;
   problem.block = 32;
   problem.rows = problem.cols = problem.dense = 64;
-  const std::string sentence = sentence_of(ErrorCode::unsupported, [&] { select_sparse_gemm(problem, made_up(75, 64)); });
+  const std::string sentence =
+      sentence_of(ErrorCode::unsupported, [&] { select_sparse_gemm(problem, made_up(75, 64)); });
   for (const SparseGemmKernel* kernel : sparse_gemm_kernels()) {
     const bool named = sentence.find(std::string(kernel->name) + ": ") != std::string::npos;
     EXPECT_EQ(named, kernel->operation == Operation::linear) << kernel->name << " in: " << sentence;
@@ -217,7 +221,8 @@ TEST(Registry, PackedValuesAreReadByTheKernelTheyArePackedFor) {
         EXPECT_EQ(error.code(), ErrorCode::unsupported);
         continue;
       }
-      for (const bool aligned : {true, false}) {  // a kernel that needs alignment must not be replaced by one that does not
+      for (const bool aligned :
+           {true, false}) {  // a kernel that needs alignment must not be replaced by one that does not
         problem.aligned16 = aligned;
         try {
           EXPECT_EQ(&select_sparse_gemm(problem, device), packing);

@@ -1,5 +1,5 @@
-// Every argument of every entry point, broken in every way we could think of: the call answers with the right code and a
-// sentence that names the argument, and writes nothing. (Under ASan and UBSan: and touches nothing it should not.)
+// Every argument of every entry point, broken in every way we could think of: the call answers with the right code and
+// a sentence that names the argument, and writes nothing. (Under ASan and UBSan: and touches nothing it should not.)
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -67,7 +67,8 @@ struct Operation {
   const char* name;
   std::function<std::unique_ptr<Call>()> make;
   std::function<void(Call&)> run;
-  // Lengths that are free in one argument and bind another, as "argument.dimension": the sentence may name any argument.
+  // Lengths that are free in one argument and bind another, as "argument.dimension": the sentence may name any
+  // argument.
   std::vector<std::string> free_lengths;
 };
 
@@ -195,7 +196,8 @@ std::string judge(const Operation& operation, Call& call, ErrorCode code, const 
     bool named = names.empty();
     for (const std::string& name : names) named |= sentence.find(name) != std::string::npos;
     complaint.clear();
-    if (error.code() != code) complaint = "got the code " + std::to_string(static_cast<int>(error.code())) + ": " + sentence;
+    if (error.code() != code)
+      complaint = "got the code " + std::to_string(static_cast<int>(error.code())) + ": " + sentence;
     if (!named) complaint = "got a sentence that does not name the argument: " + sentence;
     if (sentence.size() < 20) complaint = "got hardly a sentence: " + sentence;
   }
@@ -208,7 +210,7 @@ std::string judge(const Operation& operation, Call& call, ErrorCode code, const 
 struct FieldMutation {
   std::string what;
   std::function<void(View&)> apply;
-  std::string length;    // "0" or "1" if it changes that dimension to another sensible length
+  std::string length;      // "0" or "1" if it changes that dimension to another sensible length
   bool names_any = false;  // another argument may be the one that no longer fits
 };
 
@@ -217,7 +219,9 @@ std::vector<FieldMutation> field_mutations(const View& valid) {
   constexpr std::int64_t kHuge = std::numeric_limits<std::int64_t>::max();
   const int ndim = valid.fields.ndim;
   std::vector<FieldMutation> list;
-  const auto add = [&](std::string what, std::function<void(View&)> apply) { list.push_back({what, apply, "", false}); };
+  const auto add = [&](std::string what, std::function<void(View&)> apply) {
+    list.push_back({what, apply, "", false});
+  };
   for (const int wrong : {0, -1, 4, 100, ndim - 1}) {
     add("ndim " + std::to_string(wrong), [wrong](View& v) { v.fields.ndim = wrong; });
   }
@@ -232,15 +236,18 @@ std::vector<FieldMutation> field_mutations(const View& valid) {
                       std::to_string(d), false});
     }
   }
-  if (ndim > 1) add("all lengths 2^32", [](View& v) { v.shape.assign(v.shape.size(), std::int64_t{1} << 32), v.fields.shape = v.shape.data(); });
-  for (const auto& [what, dtype] : std::map<std::string, DLDataType>{{"int8", {kDLInt, 8, 1}},
-                                                                     {"uint32", {kDLUInt, 32, 1}},
-                                                                     {"float8", {kDLFloat, 8, 1}},
-                                                                     {"bfloat32", {kDLBfloat, 32, 1}},
-                                                                     {"complex64", {kDLComplex, 64, 1}},
-                                                                     {"code 77", {77, 32, 1}},
-                                                                     {"4 lanes", {valid.fields.dtype.code, valid.fields.dtype.bits, 4}},
-                                                                     {"0 lanes", {valid.fields.dtype.code, valid.fields.dtype.bits, 0}}}) {
+  if (ndim > 1)
+    add("all lengths 2^32",
+        [](View& v) { v.shape.assign(v.shape.size(), std::int64_t{1} << 32), v.fields.shape = v.shape.data(); });
+  for (const auto& [what, dtype] :
+       std::map<std::string, DLDataType>{{"int8", {kDLInt, 8, 1}},
+                                         {"uint32", {kDLUInt, 32, 1}},
+                                         {"float8", {kDLFloat, 8, 1}},
+                                         {"bfloat32", {kDLBfloat, 32, 1}},
+                                         {"complex64", {kDLComplex, 64, 1}},
+                                         {"code 77", {77, 32, 1}},
+                                         {"4 lanes", {valid.fields.dtype.code, valid.fields.dtype.bits, 4}},
+                                         {"0 lanes", {valid.fields.dtype.code, valid.fields.dtype.bits, 0}}}) {
     add(what, [dtype = dtype](View& v) { v.fields.dtype = dtype; });
   }
   if (valid.fields.dtype.code == kDLFloat) {
@@ -248,7 +255,8 @@ std::vector<FieldMutation> field_mutations(const View& valid) {
     list.push_back({"float64 among float32", [](View& v) { v.fields.dtype.bits = 64; }, "", true});
   }
   for (const int type : {0, -5, 7, 8, 10, 13, 99}) {
-    add("device type " + std::to_string(type), [type](View& v) { std::memcpy(&v.fields.device.device_type, &type, sizeof(type)); });
+    add("device type " + std::to_string(type),
+        [type](View& v) { std::memcpy(&v.fields.device.device_type, &type, sizeof(type)); });
   }
   if (valid.fields.dtype.bits > 8) {
     add("misaligned by byte_offset", [](View& v) { v.fields.byte_offset = 1; });
@@ -330,14 +338,15 @@ TEST(ApiMutation, SizesAndOptions) {
   };
   std::vector<Mutation> list;
   for (const char* operation : {"from_bsr", "from_mask"}) {
-    for (const std::int64_t wrong : {std::int64_t{-1}, std::numeric_limits<std::int64_t>::min(),
-                                     std::int64_t{1} << 31, std::numeric_limits<std::int64_t>::max()}) {
+    for (const std::int64_t wrong : {std::int64_t{-1}, std::numeric_limits<std::int64_t>::min(), std::int64_t{1} << 31,
+                                     std::numeric_limits<std::int64_t>::max()}) {
       list.push_back({operation, "rows", [wrong](Call& c) { c.rows = wrong; }});
       list.push_back({operation, "cols", [wrong](Call& c) { c.cols = wrong; }});
     }
   }
   for (const char* operation : {"from_bsr", "from_mask", "from_dense"}) {
-    for (const int wrong : {0, 1, -16, 8, 15, 17, 48, 256, std::numeric_limits<int>::min(), std::numeric_limits<int>::max()}) {
+    for (const int wrong :
+         {0, 1, -16, 8, 15, 17, 48, 256, std::numeric_limits<int>::min(), std::numeric_limits<int>::max()}) {
       list.push_back({operation, "block_size", [wrong](Call& c) { c.block = wrong; }});
     }
   }
@@ -350,11 +359,14 @@ TEST(ApiMutation, SizesAndOptions) {
   list.push_back({"from_mask", "mask", [](Call& c) { c.cols = 96; }});
   for (const int wrong : {-1, 2, 1000}) {
     for (const char* operation : {"spmm", "spmm_workspace_bytes"}) {
-      list.push_back({operation, "values_layout", [=](Call& c) { c.spmm.values_layout = static_cast<ValuesLayout>(wrong); }});
+      list.push_back(
+          {operation, "values_layout", [=](Call& c) { c.spmm.values_layout = static_cast<ValuesLayout>(wrong); }});
     }
     for (const char* operation : {"linear", "linear_workspace_bytes"}) {
-      list.push_back({operation, "values_layout", [=](Call& c) { c.linear.values_layout = static_cast<ValuesLayout>(wrong); }});
-      list.push_back({operation, "activation", [=](Call& c) { c.linear.activation = static_cast<Activation>(wrong * 7); }});
+      list.push_back(
+          {operation, "values_layout", [=](Call& c) { c.linear.values_layout = static_cast<ValuesLayout>(wrong); }});
+      list.push_back(
+          {operation, "activation", [=](Call& c) { c.linear.activation = static_cast<Activation>(wrong * 7); }});
     }
     for (const char* operation : {"sddmm x_yt", "sddmm_workspace_bytes"}) {
       list.push_back({operation, "layout", [=](Call& c) { c.sddmm.layout = static_cast<SddmmLayout>(wrong); }});
@@ -378,10 +390,16 @@ TEST(ApiMutation, Overlaps) {
     const char* output;
     const char* input;
   };
-  const Overlap list[] = {{"spmm", "c", "b"},          {"spmm", "c", "a_values"},       {"linear", "y", "x"},
-                          {"linear", "y", "w_values"}, {"linear", "y", "bias"},         {"sddmm x_yt", "values", "x"},
-                          {"sddmm x_yt", "values", "y"}, {"gather_blocks", "values", "matrix"},
-                          {"scatter_blocks", "matrix", "values"}, {"prepack", "packed", "values"}};
+  const Overlap list[] = {{"spmm", "c", "b"},
+                          {"spmm", "c", "a_values"},
+                          {"linear", "y", "x"},
+                          {"linear", "y", "w_values"},
+                          {"linear", "y", "bias"},
+                          {"sddmm x_yt", "values", "x"},
+                          {"sddmm x_yt", "values", "y"},
+                          {"gather_blocks", "values", "matrix"},
+                          {"scatter_blocks", "matrix", "values"},
+                          {"prepack", "packed", "values"}};
   for (const Operation& operation : operations()) {
     for (const Overlap& overlap : list) {
       if (operation.name != std::string(overlap.operation)) continue;
@@ -471,14 +489,29 @@ TEST(ApiMutation, IndexArrays) {
       std::vector<std::int64_t>& array = random() % 2 || col.empty() ? crow : col;
       std::int64_t& entry = array[random() % array.size()];
       switch (random() % 8) {
-        case 0: entry = entry == std::numeric_limits<std::int64_t>::max() ? 0 : entry + 1; break;
-        case 1: entry = entry == std::numeric_limits<std::int64_t>::min() ? 0 : entry - 1; break;
-        case 2: entry = ~entry; break;
-        case 3: entry = static_cast<std::int64_t>(random() % 40); break;
-        case 4: entry ^= std::int64_t{1} << 32; break;  // looks right in 32 bits
-        case 5: entry = std::numeric_limits<std::int64_t>::max(); break;
-        case 6: entry = std::numeric_limits<std::int64_t>::min(); break;
-        default: std::swap(entry, array[random() % array.size()]);
+        case 0:
+          entry = entry == std::numeric_limits<std::int64_t>::max() ? 0 : entry + 1;
+          break;
+        case 1:
+          entry = entry == std::numeric_limits<std::int64_t>::min() ? 0 : entry - 1;
+          break;
+        case 2:
+          entry = ~entry;
+          break;
+        case 3:
+          entry = static_cast<std::int64_t>(random() % 40);
+          break;
+        case 4:
+          entry ^= std::int64_t{1} << 32;
+          break;  // looks right in 32 bits
+        case 5:
+          entry = std::numeric_limits<std::int64_t>::max();
+          break;
+        case 6:
+          entry = std::numeric_limits<std::int64_t>::min();
+          break;
+        default:
+          std::swap(entry, array[random() % array.size()]);
       }
     }
     const bool valid = is_valid(p, crow, col);

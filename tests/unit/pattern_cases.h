@@ -58,13 +58,26 @@ inline PatternCase random_case(unsigned seed, std::int32_t most_blocks = 70) {
     for (std::int32_t c = 0; c < p.block_cols; c++) {
       std::uint8_t& byte = p.mask[static_cast<std::size_t>(r) * p.block_cols + c];
       switch (seed % 8) {
-        case 1: byte = 1; break;
-        case 2: byte = 0; break;
-        case 3: byte = r == p.block_rows / 2 && c == p.block_cols / 3; break;
-        case 4: byte = std::abs(r - c) <= 2; break;
-        case 5: byte = r % 3 == 1 || c % 4 == 2 ? 0 : byte; break;
-        case 6: byte = long_row || (c == 3 && byte); break;
-        default: break;
+        case 1:
+          byte = 1;
+          break;
+        case 2:
+          byte = 0;
+          break;
+        case 3:
+          byte = r == p.block_rows / 2 && c == p.block_cols / 3;
+          break;
+        case 4:
+          byte = std::abs(r - c) <= 2;
+          break;
+        case 5:
+          byte = r % 3 == 1 || c % 4 == 2 ? 0 : byte;
+          break;
+        case 6:
+          byte = long_row || (c == 3 && byte);
+          break;
+        default:
+          break;
       }
     }
   }

@@ -86,10 +86,17 @@ TEST(Pattern, FromBsrOnRandomPatterns) {
     const PatternCase p = random_case(seed);
     const std::vector<std::int64_t> wide_crow(p.crow.begin(), p.crow.end()), wide_col(p.col.begin(), p.col.end());
     switch (seed % 4) {  // all mixtures of index types
-      case 0: expect_is_with_twin(BlockPattern::from_bsr(view(p.crow), view(p.col), p.rows, p.cols, p.block), p); break;
-      case 1: expect_is_with_twin(BlockPattern::from_bsr(view(wide_crow), view(p.col), p.rows, p.cols, p.block), p); break;
-      case 2: expect_is_with_twin(BlockPattern::from_bsr(view(p.crow), view(wide_col), p.rows, p.cols, p.block), p); break;
-      default: expect_is_with_twin(BlockPattern::from_bsr(view(wide_crow), view(wide_col), p.rows, p.cols, p.block), p);
+      case 0:
+        expect_is_with_twin(BlockPattern::from_bsr(view(p.crow), view(p.col), p.rows, p.cols, p.block), p);
+        break;
+      case 1:
+        expect_is_with_twin(BlockPattern::from_bsr(view(wide_crow), view(p.col), p.rows, p.cols, p.block), p);
+        break;
+      case 2:
+        expect_is_with_twin(BlockPattern::from_bsr(view(p.crow), view(wide_col), p.rows, p.cols, p.block), p);
+        break;
+      default:
+        expect_is_with_twin(BlockPattern::from_bsr(view(wide_crow), view(wide_col), p.rows, p.cols, p.block), p);
     }
   }
 }
@@ -164,7 +171,8 @@ TEST(Pattern, GatherAndScatterAreInverse) {
     const std::int64_t stride = p.cols + seed % 4, nnz = pattern.nnz_blocks();
     std::vector<float> matrix(static_cast<std::size_t>(p.rows * stride), -7.0f);  // between the rows: to stay
     for (std::int64_t r = 0; r < p.rows; r++) {
-      for (std::int64_t c = 0; c < p.cols; c++) matrix[r * stride + c] = static_cast<float>(1 + (r * 31 + c * 7) % 1000);
+      for (std::int64_t c = 0; c < p.cols; c++)
+        matrix[r * stride + c] = static_cast<float>(1 + (r * 31 + c * 7) % 1000);
     }
     std::vector<float> values(static_cast<std::size_t>(nnz * p.block * p.block), std::nanf(""));
     const View matrix_view = view(matrix, {p.rows, p.cols}, {stride, 1});
@@ -173,7 +181,8 @@ TEST(Pattern, GatherAndScatterAreInverse) {
     const std::vector<std::int32_t> rows = rows_of(p);
     for (std::int64_t i = 0; i < nnz; i++) {
       for (int e = 0; e < p.block * p.block; e++) {
-        const std::int64_t r = std::int64_t{rows[i]} * p.block + e / p.block, c = std::int64_t{p.col[i]} * p.block + e % p.block;
+        const std::int64_t r = std::int64_t{rows[i]} * p.block + e / p.block,
+                           c = std::int64_t{p.col[i]} * p.block + e % p.block;
         ASSERT_EQ(values[i * p.block * p.block + e], r < p.rows && c < p.cols ? matrix[r * stride + c] : 0.0f);
       }
     }
@@ -181,7 +190,8 @@ TEST(Pattern, GatherAndScatterAreInverse) {
     scatter_blocks(pattern, values_view, view(back, {p.rows, p.cols}, {stride, 1}));
     for (std::int64_t r = 0; r < p.rows; r++) {
       for (std::int64_t c = 0; c < stride && r * stride + c < static_cast<std::int64_t>(back.size()); c++) {
-        const bool block = c < p.cols && p.has(static_cast<std::int32_t>(r / p.block), static_cast<std::int32_t>(c / p.block));
+        const bool block =
+            c < p.cols && p.has(static_cast<std::int32_t>(r / p.block), static_cast<std::int32_t>(c / p.block));
         ASSERT_EQ(back[r * stride + c], c >= p.cols || block ? matrix[r * stride + c] : 0.0f);
       }
     }

@@ -22,7 +22,7 @@ ScheduleInMemory whole(HostSchedule& s) {
 }
 
 ScheduleInMemory split(HostSchedule& s) {
-  return {s.plan, s.stages.data(), s.block_order.data(), s.split_items.data(), s.counts.split_item_count,
+  return {s.plan,          s.stages.data(),      s.block_order.data(), s.split_items.data(), s.counts.split_item_count,
           s.splits.data(), s.counts.split_count, s.counts.split_slots};
 }
 

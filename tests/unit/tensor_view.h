@@ -11,17 +11,29 @@ namespace triage::test {
 template <typename T>
 constexpr DLDataType dtype_of();
 template <>
-constexpr DLDataType dtype_of<std::int32_t>() { return {kDLInt, 32, 1}; }
+constexpr DLDataType dtype_of<std::int32_t>() {
+  return {kDLInt, 32, 1};
+}
 template <>
-constexpr DLDataType dtype_of<std::int64_t>() { return {kDLInt, 64, 1}; }
+constexpr DLDataType dtype_of<std::int64_t>() {
+  return {kDLInt, 64, 1};
+}
 template <>
-constexpr DLDataType dtype_of<std::uint8_t>() { return {kDLUInt, 8, 1}; }
+constexpr DLDataType dtype_of<std::uint8_t>() {
+  return {kDLUInt, 8, 1};
+}
 template <>
-constexpr DLDataType dtype_of<float>() { return {kDLFloat, 32, 1}; }
+constexpr DLDataType dtype_of<float>() {
+  return {kDLFloat, 32, 1};
+}
 template <>
-constexpr DLDataType dtype_of<double>() { return {kDLFloat, 64, 1}; }
+constexpr DLDataType dtype_of<double>() {
+  return {kDLFloat, 64, 1};
+}
 template <>
-constexpr DLDataType dtype_of<std::uint16_t>() { return {kDLFloat, 16, 1}; }  // the bits of a float16
+constexpr DLDataType dtype_of<std::uint16_t>() {
+  return {kDLFloat, 16, 1};
+}  // the bits of a float16
 
 struct View {
   std::vector<std::int64_t> shape, strides;  // no strides: compact
