@@ -172,6 +172,7 @@ PtxModule parse_ptx(const std::string& text) {
   LocationTracker tracker;
   std::string pending;  // a statement so far
   bool blank = true;    // nothing but blanks in it
+  int operand_braces = 0;
   int pending_line = 0, depth = 0;
   std::string header_text;
 
@@ -182,6 +183,7 @@ PtxModule parse_ptx(const std::string& text) {
     for (const RawLocation& at : tracker.chain()) statement.locations.push_back({file_name(at.file), at.line});
     pending.clear();
     blank = true;
+    operand_braces = 0;
     if (!statement.text.empty()) function.body.push_back(std::move(statement));
   };
 
@@ -226,8 +228,7 @@ PtxModule parse_ptx(const std::string& text) {
       }
       continue;
     }
-    // Braces of operands ("{%r1, %r2}") stand inside a statement; braces of scopes at the start of one.
-    int operand_braces = 0;
+    // Braces of operands ("{%r1, %r2}") stand inside a statement, over lines too; braces of scopes at the start of one.
     for (char c : line) {
       if (blank) pending_line = number;
       if (c == '{' && blank) {

@@ -28,7 +28,7 @@ constexpr Row kRows[] = {
       "mma.sync.m16n8k16 with ldmatrix, accumulators in registers: 12.x has neither tcgen05 nor tensor memory"}},
     {"tcgen05_i8", {"mma.sync on int8", "mma.sync.m16n8k32 on int8", "wgmma on int8 (target 90a)",
                     "tcgen05.mma.kind::f8f6f4, or mma.sync on int8", "mma.sync.m16n8k32 on int8"}},
-    {"tcgen05_shift", {"", "addressing the rows directly", "", "", ""}},
+    {"tcgen05_shift", {"addressing the rows directly", "", "", "", ""}},
     {"mma_block_scaled",
      {"fp16 mma on dequantised operands",
       "fp16 mma.sync on operands that are dequantised after the load (8.9: fp8 mma, scales applied to the accumulators)",
