@@ -36,8 +36,9 @@ Json to_json(const Job& job);
 /// @throws std::runtime_error
 Job job_from_json(const Json& json);
 
-/// Reads jobs from standard input until it ends and answers each on standard output. Never returns an exception:
-/// {"error": sentence, "sticky": bool} stands for a failed job; after a sticky error (CUDA) the process ends.
+/// Reads jobs from standard input until it ends and answers each on standard output: {"result": ...}, {"refused": sentence}
+/// where the kernel does not take the problem or the device has no room for it, or {"error": sentence, "sticky": bool}.
+/// After a sticky error (CUDA) the process ends.
 int run_worker();
 
 }  // namespace triage::verdict

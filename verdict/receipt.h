@@ -104,6 +104,7 @@ struct ReceiptCrossover {
   std::vector<std::pair<double, double>> points;  ///< density, milliseconds; by rising density
   double density = 0;      ///< sparse is faster below it; 1 if it is faster at every density measured
   std::string relation;    ///< "at" (interpolated), "above" or "below" `density` (outside of what was measured)
+  int shared_memory_kb = 0;
 };
 
 struct Receipt {
@@ -150,8 +151,9 @@ struct ReceiptFolder {
 /// Reads <folder>/*/*.json in the order of their names. A folder that does not exist is empty.
 ReceiptFolder read_receipts(const std::string& folder);
 
-/// Writes each kernel's part of `run` to <folder>/<device>/<kernel>.json, each file atomically; returns the paths.
-/// @throws std::runtime_error if a file cannot be written, or if it holds cases of this kernel that `run` has not.
+/// Writes each kernel's part of `run` to <folder>/<device>/<kernel>.json (<kernel>_99kb.json under a limit on shared memory),
+/// each file atomically; returns the paths.
+/// @throws std::runtime_error if a file cannot be written, or if it holds what `run` has not of the same source.
 std::vector<std::string> write_receipts(const Receipt& run, const std::string& folder);
 
 /// Writes `text` to `path` through a temporary file beside it and a rename, so that no reader and no interruption sees

@@ -45,8 +45,14 @@ bool same_case(const ReceiptCase& a, const ReceiptCase& b) {
          x.epilogue == y.epilogue;
 }
 
-/// A run with filters must not replace a fuller record of the same kernel.
-void refuse_to_lose_cases(const fs::path& path, const Receipt& fresh) {
+/// The source that a kernel's part of a receipt speaks of.
+std::string source_of(const Receipt& part) {
+  if (!part.cases.empty()) return part.cases.front().source_sha256;
+  return part.grids.empty() ? "" : part.grids.front().source_sha256;
+}
+
+/// A run with filters must not replace a fuller record of the same kernel and source.
+void refuse_to_lose_anything(const fs::path& path, const Receipt& fresh) {
   if (!fs::exists(path)) return;
   Receipt old;
   try {
@@ -54,18 +60,19 @@ void refuse_to_lose_cases(const fs::path& path, const Receipt& fresh) {
   } catch (const std::exception&) {
     return;  // broken: nothing to keep
   }
+  if (!source_of(fresh).empty() && source_of(old) != source_of(fresh)) return;  // it speaks of a source that is no more
+  const auto refuse = [&](const std::string& what) {
+    throw std::runtime_error(fmt::format("{} holds {}, which this run did not measure. Run without --shape, --dtype, "
+                                         "--quick, --only and --no-peers, or give --receipt another folder",
+                                         path.string(), what));
+  };
   for (const ReceiptCase& kept : old.cases) {
     const bool again = std::any_of(fresh.cases.begin(), fresh.cases.end(),
                                    [&](const ReceiptCase& result) { return same_case(kept, result); });
-    // A case that the table no longer has is no loss if the source is no longer the one it speaks of.
-    const bool current = !fresh.cases.empty() && kept.source_sha256 == fresh.cases.front().source_sha256;
-    if (!again && current) {
-      throw std::runtime_error(fmt::format(
-          "{} holds the case {} ({} block {}), which this run did not measure. Run without filters on shapes, or give "
-          "--receipt another folder",
-          path.string(), kept.shape.name, kept.dtype, kept.shape.block));
-    }
+    if (!again) refuse(fmt::format("the case {} ({} block {})", kept.shape.name, kept.dtype, kept.shape.block));
   }
+  if (fresh.grids.empty() && !old.grids.empty()) refuse("the kernel's correctness grid");
+  if (fresh.crossovers.empty() && !old.crossovers.empty()) refuse("the kernel's crossover");
 }
 
 }  // namespace
@@ -95,20 +102,24 @@ ReceiptFolder read_receipts(const std::string& folder) {
 }
 
 std::vector<std::string> write_receipts(const Receipt& run, const std::string& folder) {
-  std::map<std::string, Receipt> by_kernel;
-  for (const ReceiptCase& result : run.cases) by_kernel[result.kernel].cases.push_back(result);
-  for (const ReceiptGrid& grid : run.grids) by_kernel[grid.kernel].grids.push_back(grid);
-  for (const ReceiptCrossover& crossover : run.crossovers) by_kernel[crossover.kernel].crossovers.push_back(crossover);
+  // A run under a limit on shared memory is a record of its own.
+  const auto file_of = [](const auto& entry) {
+    return entry.shared_memory_kb > 0 ? fmt::format("{}_{}kb", entry.kernel, entry.shared_memory_kb) : entry.kernel;
+  };
+  std::map<std::string, Receipt> by_file;
+  for (const ReceiptCase& result : run.cases) by_file[file_of(result)].cases.push_back(result);
+  for (const ReceiptGrid& grid : run.grids) by_file[file_of(grid)].grids.push_back(grid);
+  for (const ReceiptCrossover& crossover : run.crossovers) by_file[file_of(crossover)].crossovers.push_back(crossover);
 
   const fs::path device = fs::path(folder) / device_folder(run.device.name);
-  const auto path_of = [&](const std::string& kernel) { return device / (kernel + ".json"); };
-  for (const auto& [kernel, part] : by_kernel) refuse_to_lose_cases(path_of(kernel), part);
+  const auto path_of = [&](const std::string& file) { return device / (file + ".json"); };
+  for (const auto& [file, part] : by_file) refuse_to_lose_anything(path_of(file), part);
   std::vector<std::string> paths;
-  for (auto& [kernel, part] : by_kernel) {
+  for (auto& [file, part] : by_file) {
     part.device = run.device;
     part.date = run.date;
-    write_file_atomically(path_of(kernel).string(), to_json(part).dump(2) + "\n");
-    paths.push_back(path_of(kernel).string());
+    write_file_atomically(path_of(file).string(), to_json(part).dump(2) + "\n");
+    paths.push_back(path_of(file).string());
   }
   return paths;
 }

@@ -170,6 +170,7 @@ ReceiptCrossover read_crossover(const Fields& fields) {
   });
   result.density = fields.number("density");
   result.relation = fields.text("relation");
+  result.shared_memory_kb = static_cast<int>(fields.integer_or("shared_memory_kb", 0));
   return result;
 }
 
@@ -293,6 +294,7 @@ Json to_json(const ReceiptCrossover& crossover) {
   }
   json["density"] = rounded(crossover.density);
   json["relation"] = crossover.relation;
+  if (crossover.shared_memory_kb > 0) json["shared_memory_kb"] = crossover.shared_memory_kb;
   return json;
 }
 

@@ -20,7 +20,7 @@ Answer Runner::run(const Job& job) {
     const std::string words = worker_->last_words();
     if (!words.empty()) failure += fmt::format("; it had said: {}", words);
     worker_.reset();
-    return Answer{outcome, failure, nullptr};
+    return Answer{outcome, failure, nullptr, ""};
   };
 
   std::string line;
@@ -39,9 +39,10 @@ Answer Runner::run(const Job& job) {
   if (answer.contains("error")) {
     const std::string sentence = answer.at("error").get<std::string>();
     if (answer.value("sticky", false)) return give_up(Outcome::crashed, sentence);
-    return {Outcome::crashed, sentence, nullptr};
+    return {Outcome::crashed, sentence, nullptr, ""};
   }
-  return {Outcome::ok, "", answer.at("result")};
+  if (answer.contains("refused")) return {Outcome::ok, "", nullptr, answer.at("refused").get<std::string>()};
+  return {Outcome::ok, "", answer.at("result"), ""};
 }
 
 }  // namespace triage::verdict

@@ -15,7 +15,8 @@ namespace triage::verdict {
 struct Answer {
   Outcome outcome = Outcome::ok;  ///< never `wrong`: that is for the job's result to say
   std::string failure;            ///< a sentence if the outcome is not ok
-  Json result;                    ///< null if it is not
+  Json result;                    ///< null if it is not, or if the job was refused
+  std::string refusal;            ///< a sentence if the kernel does not take the problem or there is no room for it
 };
 
 class Runner {

@@ -168,7 +168,7 @@ class VerdictRun {
       if (out_of_time()) continue;
       job.device = receipt.device;
       switch (job.kind) {
-        case JobKind::timing: run_timing(job, cases, receipt); break;
+        case JobKind::timing: run_timing(job, cases, receipt, run); break;
         case JobKind::grid: run_grid(job, long_jobs, receipt); break;
         case JobKind::crossover: run_crossover(job, long_jobs, receipt, run); break;
         case JobKind::device: break;
@@ -182,10 +182,19 @@ class VerdictRun {
     run.receipts.push_back(std::move(receipt));
   }
 
-  void run_timing(const Job& job, Runner& runner, Receipt& receipt) {
+  /// True if there was no result, but a reason: it becomes a remark.
+  bool refused(const std::string& label, const Answer& answer, Run& run) {
+    if (answer.refusal.empty()) return false;
+    run.remarks.push_back(fmt::format("{} was left out: {}", label, answer.refusal));
+    progress_.end(run.remarks.back());
+    return true;
+  }
+
+  void run_timing(const Job& job, Runner& runner, Receipt& receipt, Run& run) {
     const std::string label = job.kernel + " " + case_label(job.shape, job.shared_memory_kb);
     progress_.begin(label);
     const Answer answer = runner.run(job);
+    if (refused(label, answer, run)) return;
     receipt.cases.push_back(answer.outcome == Outcome::ok ? case_from_json(answer.result) : failed_case(job, answer));
     const ReceiptCase& result = receipt.cases.back();
     const std::string failure = result.failure.empty() ? "" : ": " + result.failure;
@@ -211,6 +220,7 @@ class VerdictRun {
       return;
     }
     const Answer answer = runner.run(job);
+    if (refused(label, answer, run)) return;
     if (answer.outcome != Outcome::ok) {
       run.remarks.push_back(label + ": " + answer.failure);
       broken_ = true;
@@ -246,8 +256,12 @@ int exit_code_of(const Run& run, bool broken) {
       broken = broken || grid.outcome == Outcome::crashed || grid.outcome == Outcome::hung;
     }
   }
+  const bool nothing = std::all_of(run.receipts.begin(), run.receipts.end(), [](const Receipt& receipt) {
+    return receipt.cases.empty() && receipt.grids.empty() && receipt.crossovers.empty();
+  });
   if (wrong) return kWrongResult;
   if (broken) return kHungOrCrashed;
+  if (nothing) return kNoDevice;  // everything that was asked for was refused
   return 2 * noisy > timed ? kTooNoisy : kAllRight;
 }
 
@@ -262,7 +276,9 @@ SupportMatrix matrix_with(const Run& run, const std::string& folder, std::vector
       if (fresh.device.name != file.receipt.device.name) continue;
       const auto replaced = [&](const auto& entry) {
         return std::any_of(fresh.cases.begin(), fresh.cases.end(),
-                           [&](const ReceiptCase& result) { return result.kernel == entry.kernel; });
+                           [&](const ReceiptCase& result) {
+                             return result.kernel == entry.kernel && result.shared_memory_kb == entry.shared_memory_kb;
+                           });
       };
       auto& cases = file.receipt.cases;
       auto& grids = file.receipt.grids;

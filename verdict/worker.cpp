@@ -41,7 +41,9 @@ int run_worker() {
       answer["result"] = answer_to(job_from_json(Json::parse(line)));
     } catch (const triage::Error& error) {
       sticky = error.code() == ErrorCode::cuda;
-      answer = {{"error", error.what()}, {"sticky", sticky}};
+      // No room for the problem, or a problem that this kernel says it does not take: nothing went wrong.
+      const bool refused = error.code() == ErrorCode::out_of_memory || error.code() == ErrorCode::unsupported;
+      answer = {{refused ? "refused" : "error", error.what()}, {"sticky", sticky}};
     } catch (const std::exception& error) {
       answer = {{"error", error.what()}, {"sticky", false}};
     }
