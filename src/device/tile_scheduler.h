@@ -1,10 +1,12 @@
 // Which tile a cluster of CTAs computes next. Persistent clusters take tiles from a counter in global memory, so that one
-// long tile delays nobody: tiles come longest first, what is left at the end is short. Without a counter, tiles are dealt
-// out in turns, back and forth (the cluster that got the longest of one turn gets the shortest of the next).
+// long tile delays nobody: tiles come longest first, what is left at the end is short. A tile is bound late, when the
+// producer needs it, because a tile taken early waits behind the one before it while other clusters run dry.
 //
-// Barriers of the ring that carries tile numbers from the leader CTA's producer to everybody:
-//   full[i]  (each CTA's own): 1 arrival, of that CTA's producer, and in clusters 4 bytes stored by the leader
-//   empty[i] (the leader's):   every warp of the cluster that calls `next`, once it has read the entry
+// One thread of the leader CTA takes a number, turns it into a description of the tile, and stores that into a ring in the
+// shared memory of every CTA of the cluster.
+//
+//   full[i]  (each CTA's own): 1 arrival, of that CTA's producer thread, and the bytes that the leader stores
+//   empty[i] (the leader's):   every reader of the cluster, once it has read the entry
 #pragma once
 
 #include <cstdint>
@@ -14,14 +16,25 @@
 
 namespace triage::device {
 
+/// What everybody needs to know of a tile.
+struct TileInfo {
+  static constexpr int kWords = 5;
+  std::int32_t group;        ///< -1: there are no more tiles
+  std::int32_t stage_begin;
+  std::int32_t stage_count;
+  std::int32_t split_slot;   ///< -1: the whole group
+  std::int32_t token_tile;
+};
+static_assert(sizeof(TileInfo) == 4 * TileInfo::kWords, "stored word by word");
+
 struct TileRing {
   static constexpr int kEntries = 4;
   std::uint64_t full[kEntries];
   std::uint64_t empty[kEntries];
-  std::int32_t tile[kEntries];
+  TileInfo info[kEntries];
 };
 
-/// One thread per CTA. @param readers warps in the cluster that call `next`.
+/// One thread per CTA. @param readers in the cluster: warps that call `next` and threads that call `next_alone`.
 __device__ __forceinline__ void tile_ring_init(TileRing& ring, int readers) {
   for (int i = 0; i < TileRing::kEntries; i++) {
     ptx::mbarrier_init(ptx::shared_address(&ring.full[i]), 1);
@@ -29,73 +42,97 @@ __device__ __forceinline__ void tile_ring_init(TileRing& ring, int readers) {
   }
 }
 
-/// Every warp that works on tiles owns one.
-/// @tparam kDynamic whether there is a counter (a run-time choice makes the tile look divergent, and wgmma is serialised).
-template <int kCluster, bool kDynamic>
-class TileScheduler {
+/// Takes tiles for the cluster; one thread per CTA owns one.
+template <int kCluster>
+class TileFeeder {
  public:
-  /// @param counter zero before the launch; unused if not kDynamic.
-  __device__ TileScheduler(TileRing& ring, std::int32_t* counter) : ring_(ring), counter_(counter) {}
+  __device__ explicit TileFeeder(TileRing& ring) : ring_(ring) {}
 
-  /// Producer warps call it once before the first `next` and again after each `next` that gave a tile.
-  __device__ void fetch(int lane) {
-    if (!kDynamic || lane != 0) return;
-    const std::uint32_t full = ptx::shared_address(&ring_.full[fetched_]);
-    const std::uint32_t empty = ptx::shared_address(&ring_.empty[fetched_]);
+  /// Binds the next tile. `take()` returns its TileInfo; only the leader calls it.
+  template <typename Take>
+  __device__ void feed(const Take& take) {
+    const std::uint32_t full = ptx::shared_address(&ring_.full[entry_]);
+    const std::uint32_t empty = ptx::shared_address(&ring_.empty[entry_]);
     if constexpr (kCluster == 1) {
-      ptx::mbarrier_wait(empty, fetched_parity_);
-      *const_cast<volatile std::int32_t*>(&ring_.tile[fetched_]) = atomicAdd(counter_, 1);
+      ptx::mbarrier_wait(empty, parity_);
+      ring_.info[entry_] = take();
       ptx::mbarrier_arrive(full);
     } else {
-      ptx::barrier_expect(full, 4);
+      ptx::barrier_expect(full, sizeof(TileInfo));
       if (ptx::cluster_cta_rank() == 0) {
-        ptx::mbarrier_wait(empty, fetched_parity_);
-        const int tile = atomicAdd(counter_, 1);
-        const std::uint32_t entry = ptx::shared_address(&ring_.tile[fetched_]);
+        ptx::mbarrier_wait(empty, parity_);
+        const TileInfo info = take();
+        const std::int32_t words[TileInfo::kWords] = {info.group, info.stage_begin, info.stage_count, info.split_slot,
+                                                      info.token_tile};
+        const std::uint32_t place = ptx::shared_address(&ring_.info[entry_]);
 #pragma unroll
         for (int cta = 0; cta < kCluster; cta++) {
-          ptx::cluster_store_word(ptx::cluster_address(entry, cta), tile, ptx::cluster_address(full, cta));
+          const std::uint32_t to = ptx::cluster_address(place, cta), barrier = ptx::cluster_address(full, cta);
+#pragma unroll
+          for (int i = 0; i < TileInfo::kWords; i++) ptx::cluster_store_word(to + 4 * i, words[i], barrier);
         }
       }
     }
-    if (++fetched_ == TileRing::kEntries) {
-      fetched_ = 0;
-      fetched_parity_ ^= 1;
+    if (++entry_ == TileRing::kEntries) {
+      entry_ = 0;
+      parity_ ^= 1;
     }
-  }
-
-  /// The next tile, the same for all lanes of the warp. Whoever gets one past the last calls it no more.
-  __device__ int next(int lane) {
-    int tile;
-    if constexpr (!kDynamic) {
-      const int clusters = gridDim.x / kCluster, cluster = blockIdx.x / kCluster;
-      tile = turn_ * clusters + (turn_ % 2 != 0 ? clusters - 1 - cluster : cluster);
-      turn_++;
-    } else {
-      ptx::mbarrier_wait(ptx::shared_address(&ring_.full[entry_]), parity_);
-      tile = *const_cast<volatile std::int32_t*>(&ring_.tile[entry_]);
-      __syncwarp();
-      if (lane == 0) {
-        const std::uint32_t empty = ptx::shared_address(&ring_.empty[entry_]);
-        if constexpr (kCluster > 1) {
-          ptx::cluster_arrive(ptx::cluster_address(empty, 0));
-        } else {
-          ptx::mbarrier_arrive(empty);
-        }
-      }
-      if (++entry_ == TileRing::kEntries) {
-        entry_ = 0;
-        parity_ ^= 1;
-      }
-    }
-    return __shfl_sync(0xffffffffu, tile, 0);  // tells the compiler that it is uniform, which wgmma's loops need
   }
 
  private:
   TileRing& ring_;
-  std::int32_t* counter_;
-  int entry_ = 0, fetched_ = 0, turn_ = 0;
-  std::uint32_t parity_ = 0, fetched_parity_ = 1;
+  int entry_ = 0;
+  std::uint32_t parity_ = 1;
+};
+
+/// Every warp that works on tiles owns one, and the producer thread. Whoever got a tile with group -1 reads no more.
+template <int kCluster>
+class TileReader {
+ public:
+  __device__ explicit TileReader(TileRing& ring) : ring_(ring) {}
+
+  /// For a warp: the next tile, the same for all lanes.
+  __device__ TileInfo next(int lane) {
+    ptx::mbarrier_wait(ptx::shared_address(&ring_.full[entry_]), parity_);
+    const auto* words = reinterpret_cast<const volatile std::int32_t*>(&ring_.info[entry_]);
+    const std::int32_t word = words[lane % TileInfo::kWords];
+    __syncwarp();
+    if (lane == 0) release();
+    advance();
+    // Shuffles tell the compiler that the tile is uniform, which loops around wgmma need.
+    return {__shfl_sync(0xffffffffu, word, 0), __shfl_sync(0xffffffffu, word, 1), __shfl_sync(0xffffffffu, word, 2),
+            __shfl_sync(0xffffffffu, word, 3), __shfl_sync(0xffffffffu, word, 4)};
+  }
+
+  /// For a single thread.
+  __device__ TileInfo next_alone() {
+    ptx::mbarrier_wait(ptx::shared_address(&ring_.full[entry_]), parity_);
+    const auto* words = reinterpret_cast<const volatile std::int32_t*>(&ring_.info[entry_]);
+    const TileInfo info{words[0], words[1], words[2], words[3], words[4]};
+    release();
+    advance();
+    return info;
+  }
+
+ private:
+  __device__ void release() {
+    const std::uint32_t empty = ptx::shared_address(&ring_.empty[entry_]);
+    if constexpr (kCluster > 1) {
+      ptx::cluster_arrive(ptx::cluster_address(empty, 0));
+    } else {
+      ptx::mbarrier_arrive(empty);
+    }
+  }
+  __device__ void advance() {
+    if (++entry_ == TileRing::kEntries) {
+      entry_ = 0;
+      parity_ ^= 1;
+    }
+  }
+
+  TileRing& ring_;
+  int entry_ = 0;
+  std::uint32_t parity_ = 0;
 };
 
 }  // namespace triage::device

@@ -14,7 +14,7 @@
 // |-------|----------|---------------------------------------------------------------------------------------------|
 // | 0-3   | consumer | upper strips of the group: wgmma, epilogue                                                  |
 // | 4-7   | consumer | lower strips                                                                                |
-// | 8     | producer | TMA of dense columns (own tokens) and of canonical blocks (its share, to all CTAs)          |
+// | 8     | producer | one thread: TMA of dense columns (own tokens) and of canonical blocks (its share, to all CTAs)          |
 // | 9-11  | idle     | (setmaxnreg needs whole warpgroups)                                                         |
 //
 // | barrier  | arrivals                                     | completes when                                          |
@@ -27,8 +27,9 @@
 
 #include "device/pipeline.h"
 #include "device/tile_scheduler.h"
+#include "ptx/elect.h"
 #include "ptx/wgmma.h"
-#include "sparse_gemm/sm90_product.h"
+#include "sparse_gemm/sm90_epilogue.h"
 
 namespace triage::sm90 {
 
@@ -36,10 +37,10 @@ namespace triage::sm90 {
 /// @tparam kSlots, kStripSlots room for columns and for strips.
 /// @tparam kDeferred release a slot one slot late, so that two slots' products are in flight.
 template <typename ElementT, bool kLinearV, int kBlockV, int kRowsV, int kTokensV, int kColumnsV, int kSlotsV,
-          int kStripSlotsV, int kClusterV, bool kDynamicV = true, bool kDeferredV = false, int kChunkTilesV = 4, int kBuffersV = 2>
+          int kStripSlotsV, int kClusterV, bool kDeferredV = false, int kChunkTilesV = 4, int kBuffersV = 2>
 struct LargeBlockConfig {
   using Element = ElementT;
-  static constexpr bool kLinear = kLinearV, kDynamic = kDynamicV, kDeferred = kDeferredV;
+  static constexpr bool kLinear = kLinearV, kDeferred = kDeferredV;
   static constexpr int kBlock = kBlockV, kRows = kRowsV, kTokens = kTokensV, kColumns = kColumnsV, kSlots = kSlotsV,
                        kStripSlots = kStripSlotsV, kCluster = kClusterV, kChunkTiles = kChunkTilesV, kBuffers = kBuffersV;
   static constexpr int kSlotsPerStage = kBlock / 64;
@@ -49,10 +50,6 @@ struct LargeBlockConfig {
   static constexpr int kBlocks = kRows * kColumns;                       ///< most blocks in a stage
   static constexpr int kColumnBytes = 64 * kTokens * 2;                  ///< a union column's share of a slot
 
-  /// Blocks of the stages that are fetched ahead, and a ring that holds them.
-  static constexpr int kIdsAhead = RecordRing::kEntries * kBlocks, kIdRing = 128;
-
-  static_assert(kIdsAhead + 32 <= kIdRing, "a fetch must not overwrite what is still to be read");
   static_assert(kBlock == 64 || kBlock == 128, "a strip of 64 rows is wgmma's M side");
   static_assert(kStrips >= 1 && kStrips * kConsumerGroups * 64 == kRows * kBlock, "each warpgroup must own whole strips");
   static_assert(kBlock == 64 || (kRows == 1 && kColumns == 1), "a slot holds half of one block of 128");
@@ -60,7 +57,7 @@ struct LargeBlockConfig {
   static_assert(kStripSlots >= kBlocks * kStripsPerBlock, "the fullest stage must fit");
   static_assert(kStrips * kTokens / 2 <= 192, "more than 192 accumulators a thread do not fit 232 registers");
   static_assert(kTokens % (8 * kChunkTiles) == 0, "whole output chunks");
-  static_assert(kColumns <= kMaxColumnsPerStage && kBlocks * kStripsPerBlock <= 32 && kSlots <= 32, "a lane knows each");
+  static_assert(kColumns <= kMaxColumnsPerStage && kBlocks <= 16 && kSlots <= 8, "the producer keeps their positions and counts at hand");
 };
 
 template <typename C>
@@ -70,100 +67,73 @@ struct LargeBlockStorage {
   EpilogueStorage<1024 * C::kChunkTiles, C::kBuffers> epilogue[kConsumerGroups];
   device::PipelineBarriers<C::kSlots> pipeline;
   device::TileRing ring;
-  RecordRing records;
-  std::int32_t ids[C::kIdRing];  ///< positions of blocks in values
+  StageRing ahead;
   std::uint64_t old[kConsumerGroups];
 };
 
-/// One warp: fills slots for every tile of the cluster.
+/// One thread: fills slots for every tile of the CTA.
 template <typename C>
 __device__ __forceinline__ void large_block_produce(LargeBlockStorage<C>& storage, const CUtensorMap* dense_map,
                                                     const CUtensorMap* values_map, const ProductParams& params,
                                                     int item_count) {
-  const int lane = threadIdx.x % 32;
   const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
-  const int tiles = item_count * params.token_tiles;
-  device::TileScheduler<C::kCluster, C::kDynamic> scheduler(storage.ring, params.tile_counter);
   int slot = 0, strip = 0;  // where the next columns and the next strip go
   device::PipelineState<C::kSlots> oldest(0);  // of the slots in flight
   int in_flight = 0, strips_in_flight = 0;
-  int strips_of_slot = 0;  // of the slot with this lane's number
-  RecordStream records(storage.records, lane);
+  std::uint64_t strips_of_slot = 0;  // a byte a slot
+  StageStream<C::kCluster, true> stream(storage.ahead, storage.ring, params, item_count);
 
-  scheduler.fetch(lane);
   for (;;) {
-    const int tile = scheduler.next(lane);
-    if (tile >= tiles) break;
-    scheduler.fetch(lane);
-    const TileCoordinates at(params, item_count, tile);
-    const WorkItem item = params.items[at.item];
-    const int token = (at.token_tile * C::kCluster + rank) * C::kTokens;
-    records.open(params.stages + item.stage_begin);
-    int ids_fetched = 0;  // up to this position, block_order is in the ring or on its way
-    for (int s = 0; s < item.stage_count; s++) {
-      const StageRecord& record = records.next();
-      const int columns = record.column_count, first_block = record.first_block;
-      const int strips = record.block_count * C::kStripsPerBlock;
-      // Blocks of successive stages follow each other; what lies behind the last one is readable.
-      if (s == 0) ids_fetched = first_block;
-      while (ids_fetched < first_block + C::kIdsAhead) {
-        ptx::cp_async_4_zero_fill(ptx::shared_address(&storage.ids[(ids_fetched + lane) % C::kIdRing]),
-                                  params.block_order + ids_fetched + lane, 4);
-        ids_fetched += 32;
-      }
-      if (s == 0) {
-        ptx::cp_async_wait_all();
-        __syncwarp();
-      }
+    const auto [record, ids, token_tile] = stream.next();
+    if (record == nullptr) break;
+    const int token = (token_tile * C::kCluster + rank) * C::kTokens;
+    const int columns = record->column_count, strips = record->block_count * C::kStripsPerBlock;
+    const RecordColumns<C::kColumns> in(*record);
 #pragma unroll
-      for (int part = 0; part < C::kSlotsPerStage; part++) {
-        // Frees the oldest slots until this one and the room for its strips are free.
-        while (in_flight == C::kSlots || strips_in_flight + strips > C::kStripSlots) {
-          ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[oldest.slot]), oldest.parity);
-          strips_in_flight -= __shfl_sync(0xffffffffu, strips_of_slot, oldest.slot);
-          in_flight--;
-          oldest.advance();
-        }
-        if (ptx::elect_one()) {
-          const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[slot]);
-          const std::uint32_t dense = ptx::shared_address(storage.dense[slot]);
-          const RecordColumns<C::kColumns> in(record);
-          ptx::barrier_expect(full, columns * C::kColumnBytes + strips * C::kStripBytes);
+    for (int part = 0; part < C::kSlotsPerStage; part++) {
+      // Frees the oldest slots until this one and the room for its strips are free.
+      while (in_flight == C::kSlots || strips_in_flight + strips > C::kStripSlots) {
+        ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[oldest.slot]), oldest.parity);
+        strips_in_flight -= static_cast<int>(strips_of_slot >> 8 * oldest.slot & 0xff);
+        in_flight--;
+        oldest.advance();
+      }
+      const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[slot]);
+      const std::uint32_t dense = ptx::shared_address(storage.dense[slot]);
+      ptx::barrier_expect(full, columns * C::kColumnBytes + strips * C::kStripBytes);
 #pragma unroll
-          for (int j = 0; j < C::kColumns; j++) {
-            if (j >= columns) break;
-            const int k = in.column[j] * C::kBlock + part * 64;
-            const std::uint32_t place = dense + j * C::kColumnBytes;
-            if constexpr (C::kLinear) {  // a box: kTokens tokens x 64 k
-              ptx::tma_load(place, dense_map, full, k, token, params.dense_policy);
-            } else if (params.sliced_dense) {  // slices of 64 tokens x 64 k
-              ptx::tma_load_3d(place, dense_map, full, 0, k, token / 64, params.dense_policy);
-            } else {
-              for (int slice = 0; slice < C::kTokens / 64; slice++) {
-                ptx::tma_load_3d(place + slice * (64 * 128), dense_map, full, token + slice * 64, k, 0, params.dense_policy);
-              }
-            }
+      for (int j = 0; j < C::kColumns; j++) {
+        if (j >= columns) break;
+        const int k = in.column[j] * C::kBlock + part * 64;
+        const std::uint32_t place = dense + j * C::kColumnBytes;
+        if constexpr (C::kLinear) {  // a box: kTokens tokens x 64 k
+          ptx::tma_load(place, dense_map, full, k, token, params.dense_policy);
+        } else if (params.sliced_dense) {  // slices of 64 tokens x 64 k
+          ptx::tma_load_3d(place, dense_map, full, 0, k, token / 64, params.dense_policy);
+        } else {
+          for (int slice = 0; slice < C::kTokens / 64; slice++) {
+            ptx::tma_load_3d(place + slice * (64 * 128), dense_map, full, token + slice * 64, k, 0, params.dense_policy);
           }
-          // Strips of 64 rows x 64 k. In a cluster, the CTAs take turns, each delivers to all.
+        }
+      }
+      // Strips of 64 rows x 64 k. In a cluster, the CTAs take turns, each delivers to all.
 #pragma unroll 1
-          for (int i = rank; i < strips; i += C::kCluster) {
-            const int y = storage.ids[(first_block + i / C::kStripsPerBlock) % C::kIdRing] * C::kBlock + i % C::kStripsPerBlock * 64;
-            const int strip_slot = strip + i < C::kStripSlots ? strip + i : strip + i - C::kStripSlots;
-            const std::uint32_t place = ptx::shared_address(storage.strips[strip_slot]);
-            if constexpr (C::kCluster > 1) {
-              ptx::tma_load_multicast(place, values_map, full, part * 64, y, (1 << C::kCluster) - 1, params.values_policy);
-            } else {
-              ptx::tma_load(place, values_map, full, part * 64, y, params.values_policy);
-            }
-          }
+      for (int i = rank; i < strips; i += C::kCluster) {
+        const int y = ids[i / C::kStripsPerBlock] * C::kBlock + i % C::kStripsPerBlock * 64;
+        const int strip_slot = strip + i < C::kStripSlots ? strip + i : strip + i - C::kStripSlots;
+        const std::uint32_t place = ptx::shared_address(storage.strips[strip_slot]);
+        if constexpr (C::kCluster > 1) {
+          ptx::tma_load_multicast(place, values_map, full, part * 64, y, (1 << C::kCluster) - 1, params.values_policy);
+        } else {
+          ptx::tma_load(place, values_map, full, part * 64, y, params.values_policy);
         }
-        __syncwarp();
-        if (lane == slot) strips_of_slot = strips;
-        in_flight++;
-        strips_in_flight += strips;
-        strip = strip + strips < C::kStripSlots ? strip + strips : strip + strips - C::kStripSlots;
-        slot = slot + 1 < C::kSlots ? slot + 1 : 0;
       }
+      const std::uint64_t byte = std::uint64_t{0xff} << 8 * slot;
+      strips_of_slot = (strips_of_slot & ~byte) | static_cast<std::uint64_t>(strips) << 8 * slot;
+      in_flight++;
+      strips_in_flight += strips;
+      strip = strip + strips < C::kStripSlots ? strip + strips : strip + strips - C::kStripSlots;
+      slot = slot + 1 < C::kSlots ? slot + 1 : 0;
     }
   }
 }
@@ -184,15 +154,29 @@ __device__ __forceinline__ void large_block_multiply(float (&acc)[C::kTokens / 2
   }
 }
 
+/// Accumulators at the start of a tile: zero, or the bias of linear.
+template <typename C>
+__device__ __forceinline__ void large_block_start(LargeBlockAccumulators<C>& acc, const ProductParams& params, int row,
+                                                  bool with_bias) {
+  const int count = C::kLinear && with_bias && params.bias != nullptr ? params.out_cols : 0;
+#pragma unroll
+  for (int r = 0; r < C::kStrips; r++) {
+    const int col = row + r * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;  // this thread's rows of the strip
+    const float low = C::kLinear ? bias_at<typename C::Element>(params, col, count) : 0.0f;
+    const float high = C::kLinear ? bias_at<typename C::Element>(params, col + 8, count) : 0.0f;
+#pragma unroll
+    for (int i = 0; i < C::kTokens / 2; i++) acc[r][i] = i % 4 < 2 ? low : high;
+  }
+}
+
 /// One of two warpgroups: multiplies and writes its strips of every tile.
 template <typename C>
 __device__ __forceinline__ void large_block_consume(LargeBlockStorage<C>& storage, const CUtensorMap* out_map,
-                                                    const ProductParams& params, int item_count) {
+                                                    const ProductParams& params) {
   const int lane = threadIdx.x % 32;
   const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
   const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
-  const int tiles = item_count * params.token_tiles;
-  device::TileScheduler<C::kCluster, C::kDynamic> scheduler(storage.ring, params.tile_counter);
+  device::TileReader<C::kCluster> tiles(storage.ring);
   device::PipelineState<C::kSlots> state(0);
   MaskStream<C::kStrips> stream(group, lane);
   ChunkWriter<typename C::Element, C::kLinear, C::kChunkTiles, C::kLinear, C::kBuffers> writer(
@@ -213,18 +197,13 @@ __device__ __forceinline__ void large_block_consume(LargeBlockStorage<C>& storag
   const std::uint32_t strips = ptx::descriptor_lower(ptx::shared_address(storage.strips));
   int first_strip = 0;  // of the next slot
   LargeBlockAccumulators<C> acc;
-  for (;;) {
-    const int tile = scheduler.next(lane);
-    if (tile >= tiles) break;
-    const TileCoordinates at(params, item_count, tile);
-    const WorkItem item = params.items[at.item];
-#pragma unroll
-    for (int r = 0; r < C::kStrips; r++) {
-#pragma unroll
-      for (int i = 0; i < C::kTokens / 2; i++) acc[r][i] = 0.0f;
-    }
-    if constexpr (C::kBlock == 64) stream.open(params.stages + item.stage_begin);
-    const int slots = item.stage_count * C::kSlotsPerStage;
+  device::TileInfo tile = tiles.next(lane);
+  if (C::kBlock == 64 && tile.group >= 0) stream.open(params.stages + tile.stage_begin);
+  while (tile.group >= 0) {
+    const int row = tile.group * C::kRows * C::kBlock + group * C::kStrips * 64;
+    large_block_start<C>(acc, params, row, tile.split_slot < 0);
+    if constexpr (C::kBlock == 64) stream.decode();
+    const int slots = tile.stage_count * C::kSlotsPerStage;
     for (int s = 0; s < slots; s++) {
       const std::uint32_t dense = ptx::descriptor_lower(ptx::shared_address(storage.dense[state.slot]), 64 * 128);
       if constexpr (C::kBlock == 128) {
@@ -280,9 +259,12 @@ __device__ __forceinline__ void large_block_consume(LargeBlockStorage<C>& storag
 #pragma unroll
     for (int r = 0; r < C::kStrips; r++) ptx::wgmma_settle(acc[r]);
 
-    const int token_tile = at.token_tile * C::kCluster + rank;
-    const int row = item.group * C::kRows * C::kBlock + group * C::kStrips * 64, token = token_tile * C::kTokens;
-    if (item.split_slot < 0) {
+    const device::TileInfo done = tile;
+    tile = tiles.next(lane);
+    if (C::kBlock == 64 && tile.group >= 0) stream.open(params.stages + tile.stage_begin);  // lands during the epilogue
+
+    const int token_tile = done.token_tile * C::kCluster + rank, token = token_tile * C::kTokens;
+    if (done.split_slot < 0) {
 #pragma unroll
       for (int r = 0; r < C::kStrips; r++) {
 #pragma unroll
@@ -300,7 +282,7 @@ __device__ __forceinline__ void large_block_consume(LargeBlockStorage<C>& storag
     } else {
       constexpr std::int64_t kFloats = C::kStrips * C::kTokens / 2 * 128 * kConsumerGroups;
       float* partial = params.partial + threadIdx.x +
-                       (static_cast<std::int64_t>(item.split_slot) * params.token_tiles * C::kCluster + token_tile) * kFloats;
+                       (static_cast<std::int64_t>(done.split_slot) * params.token_tiles * C::kCluster + token_tile) * kFloats;
 #pragma unroll
       for (int i = 0; i < C::kStrips * C::kTokens / 2; i++) {
         partial[i * 128 * kConsumerGroups] = acc[i / (C::kTokens / 2)][i % (C::kTokens / 2)];
@@ -326,6 +308,7 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
     }
     for (int g = 0; g < kConsumerGroups; g++) ptx::mbarrier_init(ptx::shared_address(&storage.old[g]), 1);
     device::tile_ring_init(storage.ring, (4 * kConsumerGroups + 1) * C::kCluster);
+    stage_ring_init(storage.ahead);
     ptx::fence_barrier_init();
   }
   if constexpr (C::kCluster > 1) {
@@ -336,12 +319,12 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
   const int item_count = *params.item_count;
   if (threadIdx.x >= 128 * kConsumerGroups) {
     ptx::give_registers<kProducerRegisters>();
-    if (threadIdx.x < 128 * kConsumerGroups + 32) {
+    if (threadIdx.x < 128 * kConsumerGroups + 32 && ptx::elect_one()) {
       large_block_produce<C>(storage, &dense_map, &values_map, params, item_count);
     }
   } else {
     ptx::take_registers<kConsumerRegisters>();
-    large_block_consume<C>(storage, &out_map, params, item_count);
+    large_block_consume<C>(storage, &out_map, params);
   }
   if constexpr (C::kCluster > 1) ptx::cluster_sync_unaligned();  // a CTA's memory must outlive its neighbours' arrivals
 }

@@ -1,16 +1,16 @@
 // sddmm on Hopper, all block sizes: values[block] = alpha * (X * Y^T or X^T * Y at the block) + beta * values[block].
 //
-// Tile: 128 rows (a group of 128 / kBlock block rows) times up to 256 columns, gathered: 256 / kBlock union columns of the
-// group, one stage of the schedule. The product over the inner dimension is dense inside of a tile and only the blocks of
-// the pattern are written, so the useful share is how full the union is; in exchange, operands are read in tiles of 128 and
-// 256 rows whatever the block size.
+// Tile: kTileRows rows (a group of kTileRows / kBlock block rows) times up to kTileCols columns, gathered: kTileCols / kBlock
+// union columns of the group, one stage of the schedule. The product over the inner dimension is dense inside of a tile and
+// only the blocks of the pattern are written, so the useful share is how full the union is; in exchange, the operands are
+// read in large tiles whatever the block size.
 //
-// | warps | role     | work                                                                                        |
-// |-------|----------|---------------------------------------------------------------------------------------------|
-// | 0-3   | consumer | rows 0-63 of the tile: wgmma m64n256k16, epilogue                                           |
-// | 4-7   | consumer | rows 64-127                                                                                 |
-// | 8     | producer | TMA of 64 values of the inner dimension: 128 rows of X, and of Y one box per union column   |
-// | 9-11  | idle     | (setmaxnreg needs whole warpgroups)                                                         |
+// | warps | role     | work                                                                                             |
+// |-------|----------|--------------------------------------------------------------------------------------------------|
+// | 0-3   | consumer | wgmma m64n256k16: rows 0-63 of a tile of 128 x 256, or columns 0-255 of one of 64 x 512; epilogue |
+// | 4-7   | consumer | the other half                                                                                   |
+// | 8     | producer | one thread: TMA of 64 values of the inner dimension: the rows of X, a box of Y per union column  |
+// | 9-11  | idle     | (setmaxnreg needs whole warpgroups)                                                              |
 //
 // | barrier  | arrivals             | completes when                      |
 // |----------|----------------------|-------------------------------------|
@@ -33,17 +33,20 @@
 
 namespace triage::sm90 {
 
-template <typename ElementT, SddmmLayout kLayoutV, int kBlockV, bool kDynamicV = true>
+template <typename ElementT, SddmmLayout kLayoutV, int kBlockV, int kTileRowsV>
 struct SddmmConfig {
   using Element = ElementT;
   static constexpr bool kTransposed = kLayoutV == SddmmLayout::xt_y;  ///< the inner dimension runs along the rows in memory
-  static constexpr bool kDynamic = kDynamicV;
-  static constexpr int kBlock = kBlockV, kSlots = 4, kInner = 64;
-  static constexpr int kTileRows = 128, kTileCols = 256;
+  static constexpr int kBlock = kBlockV, kTileRows = kTileRowsV, kTileCols = 128 * 256 / kTileRows;
+  static constexpr int kSlots = kTileRows == 128 ? 4 : 3;
+  static constexpr int kInner = 64;                         ///< values of the inner dimension in a slot
   static constexpr int kRows = kTileRows / kBlock, kColumns = kTileCols / kBlock;  ///< in blocks
+  static constexpr int kGroupColumns = kTileRows == 128 ? kColumns : kColumns / 2;  ///< of one consumer warpgroup
   static constexpr int kXBytes = kTileRows * kInner * 2, kYBytes = kTileCols * kInner * 2;
-  static constexpr int kColumnBytes = kBlock * kInner * 2;  ///< of one union column in a slot
+  static constexpr int kColumnBytes = kBlock * kInner * 2;     ///< of one union column in a slot
   static constexpr int kBoxWidth = kBlock < 64 ? kBlock : 64;  ///< transposed: columns of Y in a box
+  static_assert(kTileRows == 64 || kTileRows == 128, "two warpgroups of 64 x 256, side by side or one above the other");
+  static_assert(kRows >= 1, "a tile must hold a whole block row");
   static_assert(kRows * kColumns <= 255 && kColumns <= kMaxColumnsPerStage, "a stage record holds no more");
 };
 
@@ -52,11 +55,11 @@ struct SddmmParams {
   const std::int32_t* block_order = nullptr;
   const WorkItem* items = nullptr;
   const std::int32_t* item_count = nullptr;
-  std::int32_t* tile_counter = nullptr;
+  std::int32_t* tile_counter = nullptr;  ///< zero before the launch
   void* values = nullptr;
   std::int64_t rows = 0, cols = 0;
   std::int32_t inner_steps = 0;   ///< ceil(inner dimension / 64)
-  std::int32_t panel_items = 16;  ///< groups whose tiles are computed together, so that their rows of X stay in L2
+  std::int32_t panel_items = 8;   ///< groups whose tiles are computed together, so that their rows of X stay in L2
   float alpha = 1.0f, beta = 0.0f;
 };
 
@@ -69,29 +72,28 @@ struct SddmmStorage {
   Slot slots[C::kSlots];
   device::PipelineBarriers<C::kSlots> pipeline;
   device::TileRing ring;
-  alignas(16) std::int32_t columns[C::kColumns];  ///< first columns of the tile's union columns
 };
 
 /// Tile number -> a stage of an item. Panels of items outermost, then the stage's number within its item, then the item.
 /// Items come longest first, so each panel has as many turns as its first item has stages; an item that is shorter sits
-/// out the last turns. Tile numbers must not fall from call to call.
+/// out the last turns.
 class SddmmTiles {
  public:
   __device__ SddmmTiles(const SddmmParams& params, int item_count) : params_(params), item_count_(item_count) { open_panel(); }
 
-  enum class Found { tile, nothing, end };
-  __device__ Found find(int tile, const StageRecord*& stage, int& group) {
-    while (item_ < item_count_ && tile >= first_ + width_ * turns_) {
-      first_ += width_ * turns_;
-      item_ += params_.panel_items;
-      open_panel();
+  __device__ device::TileInfo take() {
+    for (;;) {
+      const int tile = atomicAdd(params_.tile_counter, 1);
+      while (item_ < item_count_ && tile >= first_ + width_ * turns_) {
+        first_ += width_ * turns_;
+        item_ += params_.panel_items;
+        open_panel();
+      }
+      if (item_ >= item_count_) return {-1, 0, 0, -1, 0};
+      const int turn = (tile - first_) / width_;
+      const WorkItem item = params_.items[item_ + (tile - first_) % width_];
+      if (turn < item.stage_count) return {item.group, item.stage_begin + turn, 1, -1, 0};
     }
-    if (item_ >= item_count_) return Found::end;
-    const int rest = tile - first_, turn = rest / width_;
-    const WorkItem item = params_.items[item_ + rest - turn * width_];
-    stage = params_.stages + item.stage_begin + turn;
-    group = item.group;
-    return turn < item.stage_count ? Found::tile : Found::nothing;
   }
 
  private:
@@ -105,86 +107,90 @@ class SddmmTiles {
   int item_count_, item_ = 0, first_ = 0, width_ = 1, turns_ = 0;
 };
 
+/// One thread: fills slots for every tile of the CTA.
 template <typename C>
 __device__ __forceinline__ void sddmm_produce(SddmmStorage<C>& storage, const CUtensorMap* x_map, const CUtensorMap* y_map,
                                               const SddmmParams& params, int item_count) {
-  const int lane = threadIdx.x % 32;
-  device::TileScheduler<1, C::kDynamic> scheduler(storage.ring, params.tile_counter);
+  device::TileFeeder<1> feeder(storage.ring);
+  device::TileReader<1> reader(storage.ring);
   device::PipelineState<C::kSlots> state(1);
   SddmmTiles tiles(params, item_count);
 
-  scheduler.fetch(lane);
   for (;;) {
-    const int tile = scheduler.next(lane);
-    const StageRecord* stage;
-    int group;
-    const SddmmTiles::Found found = tiles.find(tile, stage, group);
-    if (found == SddmmTiles::Found::end) break;
-    scheduler.fetch(lane);
-    if (found == SddmmTiles::Found::nothing) continue;
-    const int columns = stage->column_count;
-    constexpr int kBoxes = C::kTransposed ? C::kBlock / C::kBoxWidth : 1;  // per union column
-    __syncwarp();
-    if (lane < C::kColumns) storage.columns[lane] = stage->column[lane] * C::kBlock;
-    __syncwarp();
+    feeder.feed([&] { return tiles.take(); });
+    const device::TileInfo tile = reader.next_alone();
+    if (tile.group < 0) break;
+    const StageRecord& stage = params.stages[tile.stage_begin];
+    const int columns = stage.column_count, row = tile.group * C::kTileRows;
+    int first_col[C::kColumns];
+#pragma unroll
+    for (int j = 0; j < C::kColumns; j++) first_col[j] = stage.column[j] * C::kBlock;
+
     for (int step = 0; step < params.inner_steps; step++) {
       auto& slot = storage.slots[state.slot];
       const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[state.slot]);
       const std::uint32_t x = ptx::shared_address(slot.x), y = ptx::shared_address(slot.y);
+      const int inner = step * C::kInner;
       ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[state.slot]), state.parity);
-      if (ptx::elect_one()) {
-        const int inner = step * C::kInner, row = group * C::kTileRows;
-        std::int32_t first[C::kColumns];
+      ptx::barrier_expect(full, C::kXBytes + columns * C::kColumnBytes);
+      if constexpr (C::kTransposed) {
 #pragma unroll
-        for (int j = 0; j < C::kColumns; j += 2) {
-          *reinterpret_cast<int2*>(first + j) = *reinterpret_cast<const int2*>(storage.columns + j);
-        }
-        ptx::barrier_expect(full, C::kXBytes + columns * C::kColumnBytes);
+        for (int i = 0; i < C::kTileRows / 64; i++) ptx::tma_load(x + i * (64 * 128), x_map, full, row + i * 64, inner);
+      } else {
+        ptx::tma_load(x, x_map, full, inner, row);
+      }
+#pragma unroll
+      for (int j = 0; j < C::kColumns; j++) {
+        if (j >= columns) break;
         if constexpr (C::kTransposed) {
-          ptx::tma_load(x, x_map, full, row, inner);
-          ptx::tma_load(x + C::kXBytes / 2, x_map, full, row + 64, inner);
-        } else {
-          ptx::tma_load(x, x_map, full, inner, row);
-        }
 #pragma unroll
-        for (int j = 0; j < C::kColumns; j++) {
-          if (j >= columns) break;
-          const int col = first[j];
-          if constexpr (C::kTransposed) {
-#pragma unroll
-            for (int box = 0; box < kBoxes; box++) {
-              ptx::tma_load(y + (j * kBoxes + box) * (C::kBoxWidth * C::kInner * 2), y_map, full, col + box * C::kBoxWidth, inner);
-            }
-          } else {
-            ptx::tma_load(y + j * C::kColumnBytes, y_map, full, inner, col);
+          for (int i = 0; i < C::kBlock / C::kBoxWidth; i++) {
+            ptx::tma_load(y + j * C::kColumnBytes + i * (C::kBoxWidth * C::kInner * 2), y_map, full,
+                          first_col[j] + i * C::kBoxWidth, inner);
           }
+        } else {
+          ptx::tma_load(y + j * C::kColumnBytes, y_map, full, inner, first_col[j]);
         }
       }
-      __syncwarp();
       state.advance();
     }
   }
 }
 
-/// Writes the blocks of the pattern that this warp's 16 rows cross. All of its rows lie in one block row.
-template <typename C>
-__device__ __forceinline__ void sddmm_store(float (&acc)[C::kTileCols / 2], const SddmmParams& params, const StageRecord& stage,
-                                            int group) {
-  using Element = typename C::Element;
-  const int lane = threadIdx.x % 32, tile_row = threadIdx.x / 32 * 16 + lane / 4;
-  const int block_row = threadIdx.x / 32 * 16 / C::kBlock;
-  int position = stage.first_block;
-  for (int r = 0; r < block_row; r++) position += __popc(stage.row_mask[r]);
-  const std::uint32_t mask = stage.row_mask[block_row];
-  const std::int64_t row = static_cast<std::int64_t>(group) * C::kTileRows + tile_row;
+/// Where a warp's part of a tile goes. All of its 16 rows lie in one block row.
+struct SddmmTarget {
+  std::uint32_t mask;        ///< of the union columns of this warpgroup that have a block in this block row
+  std::int32_t value_block;  ///< lane i: position in `values` of the block row's i-th block in this warpgroup's columns
+  std::int32_t column;       ///< lane i: block column of this warpgroup's i-th union column
 
+  template <typename C>
+  __device__ static SddmmTarget of(const SddmmParams& params, const StageRecord& stage, C) {
+    const int lane = threadIdx.x % 32, group = threadIdx.x / 128;
+    const int block_row = (threadIdx.x / 32 * 16 % C::kTileRows) / C::kBlock;
+    const int first_column = C::kTileRows == 128 ? 0 : group * C::kGroupColumns;
+    int position = stage.first_block;
+    for (int r = 0; r < block_row; r++) position += __popc(stage.row_mask[r]);
+    const std::uint32_t row_mask = stage.row_mask[block_row];
+    position += __popc(row_mask & ((1u << first_column) - 1));
+    return {row_mask >> first_column & ((1u << C::kGroupColumns) - 1), params.block_order[position + lane],
+            stage.column[(first_column + lane) % kMaxColumnsPerStage]};
+  }
+};
+
+/// Writes the blocks of the pattern that this warp's 16 rows cross.
+template <typename C>
+__device__ __forceinline__ void sddmm_store(float (&acc)[128], const SddmmParams& params, const SddmmTarget& target, int group) {
+  using Element = typename C::Element;
+  const int lane = threadIdx.x % 32, tile_row = threadIdx.x / 32 * 16 % C::kTileRows + lane / 4;
+  const std::int64_t row = static_cast<std::int64_t>(group) * C::kTileRows + tile_row;
+  int written = 0;
 #pragma unroll
-  for (int c = 0; c < C::kColumns; c++) {
-    if ((mask >> c & 1) == 0) continue;
-    const std::int64_t value_block = params.block_order[position++];
+  for (int c = 0; c < C::kGroupColumns; c++) {
+    if ((target.mask >> c & 1) == 0) continue;
+    const std::int64_t value_block = __shfl_sync(0xffffffffu, target.value_block, written++);
     Element* block = static_cast<Element*>(params.values) + value_block * (C::kBlock * C::kBlock) +
                      tile_row % C::kBlock * C::kBlock + lane % 4 * 2;
-    const std::int64_t col = static_cast<std::int64_t>(stage.column[c]) * C::kBlock + lane % 4 * 2;
+    const std::int64_t col = static_cast<std::int64_t>(__shfl_sync(0xffffffffu, target.column, c)) * C::kBlock + lane % 4 * 2;
 #pragma unroll
     for (int j = 0; j < C::kBlock / 8; j++) {
 #pragma unroll
@@ -208,12 +214,11 @@ __device__ __forceinline__ void sddmm_store(float (&acc)[C::kTileCols / 2], cons
 }
 
 template <typename C>
-__device__ __forceinline__ void sddmm_consume(SddmmStorage<C>& storage, const SddmmParams& params, int item_count) {
+__device__ __forceinline__ void sddmm_consume(SddmmStorage<C>& storage, const SddmmParams& params) {
   const int lane = threadIdx.x % 32;
-  const int group_of_warps = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
-  device::TileScheduler<1, C::kDynamic> scheduler(storage.ring, params.tile_counter);
+  const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
+  device::TileReader<1> tiles(storage.ring);
   device::PipelineState<C::kSlots> state(0);
-  SddmmTiles tiles(params, item_count);
   const std::uint32_t empty = ptx::shared_address(storage.pipeline.empty);
 
   // Layout of the operands: see ptx/wgmma.h. Transposed, Y's pieces are as wide as a block allows.
@@ -222,25 +227,24 @@ __device__ __forceinline__ void sddmm_consume(SddmmStorage<C>& storage, const Sd
   constexpr int kRowBytes = C::kTransposed ? 2 * C::kBoxWidth : 128;
   constexpr std::uint32_t kYUpper = ptx::descriptor_upper(8 * kRowBytes, ptx::swizzle_of(kRowBytes));
   constexpr int kXStep = (C::kTransposed ? 16 * 128 : 32) / 16, kYStep = (C::kTransposed ? 16 * kRowBytes : 32) / 16;
+  const int x_offset = C::kTileRows == 128 ? group * (C::kXBytes / 2) : 0;
+  const int y_offset = C::kTileRows == 128 ? 0 : group * (C::kYBytes / 2);
 
-  float acc[C::kTileCols / 2];
+  float acc[128];
   for (;;) {
-    const int tile = scheduler.next(lane);
-    const StageRecord* stage;
-    int group;
-    const SddmmTiles::Found found = tiles.find(tile, stage, group);
-    if (found == SddmmTiles::Found::end) break;
-    if (found == SddmmTiles::Found::nothing) continue;
+    const device::TileInfo tile = tiles.next(lane);
+    if (tile.group < 0) break;
+    const SddmmTarget target = SddmmTarget::of(params, params.stages[tile.stage_begin], C{});
     for (int step = 0; step < params.inner_steps; step++) {
       auto& slot = storage.slots[state.slot];
-      const std::uint32_t x = ptx::descriptor_lower(ptx::shared_address(slot.x) + group_of_warps * (C::kXBytes / 2));
-      const std::uint32_t y = ptx::descriptor_lower(ptx::shared_address(slot.y), C::kInner * kRowBytes);
+      const std::uint32_t x = ptx::descriptor_lower(ptx::shared_address(slot.x) + x_offset);
+      const std::uint32_t y = ptx::descriptor_lower(ptx::shared_address(slot.y) + y_offset, C::kInner * kRowBytes);
       ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.full[state.slot]), state.parity);
       ptx::wgmma_fence();
 #pragma unroll
       for (int k = 0; k < C::kInner / 16; k++) {
-        ptx::wgmma<typename C::Element, C::kTileCols, kMajor, kMajor>(
-            acc, ptx::descriptor(kXUpper, x + k * kXStep), ptx::descriptor(kYUpper, y + k * kYStep), step + k > 0);
+        ptx::wgmma<typename C::Element, 256, kMajor, kMajor>(acc, ptx::descriptor(kXUpper, x + k * kXStep),
+                                                             ptx::descriptor(kYUpper, y + k * kYStep), step + k > 0);
       }
       ptx::wgmma_commit();
       ptx::wgmma_wait<1>();
@@ -250,7 +254,7 @@ __device__ __forceinline__ void sddmm_consume(SddmmStorage<C>& storage, const Sd
     ptx::wgmma_wait<0>();
     if (lane == 0) ptx::mbarrier_arrive(empty + (state.slot == 0 ? C::kSlots - 1 : state.slot - 1) * 8);
     ptx::wgmma_settle(acc);
-    sddmm_store<C>(acc, params, *stage, group);
+    sddmm_store<C>(acc, params, target, tile.group);
   }
 }
 
@@ -271,13 +275,12 @@ __global__ void __launch_bounds__(384, 1) __cluster_dims__(1, 1, 1)
     ptx::fence_barrier_init();
   }
   __syncthreads();
-  const int item_count = *params.item_count;
   if (threadIdx.x >= 256) {
     ptx::give_registers<40>();
-    if (threadIdx.x < 288) sddmm_produce<C>(storage, &x_map, &y_map, params, item_count);
+    if (threadIdx.x < 288 && ptx::elect_one()) sddmm_produce<C>(storage, &x_map, &y_map, params, *params.item_count);
   } else {
     ptx::take_registers<232>();
-    sddmm_consume<C>(storage, params, item_count);
+    sddmm_consume<C>(storage, params);
   }
 }
 

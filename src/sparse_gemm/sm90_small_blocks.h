@@ -13,7 +13,7 @@
 // |-------|----------|---------------------------------------------------------------------------------------------|
 // | 0-3   | consumer | upper half of the group's block rows: wgmma, epilogue                                       |
 // | 4-7   | consumer | lower half                                                                                  |
-// | 8     | producer | TMA of dense columns (own tokens), bulk copy of packed blocks (half each, to all CTAs)      |
+// | 8     | producer | one thread: TMA of dense columns (own tokens), bulk copy of packed blocks (half each, to all CTAs)      |
 // | 9-11  | idle     | (setmaxnreg needs whole warpgroups)                                                         |
 //
 // | barrier  | arrivals                                     | completes when                                          |
@@ -27,21 +27,21 @@
 
 #include "device/pipeline.h"
 #include "device/tile_scheduler.h"
+#include "ptx/elect.h"
 #include "ptx/wgmma.h"
-#include "sparse_gemm/sm90_product.h"
+#include "sparse_gemm/sm90_epilogue.h"
 
 namespace triage::sm90 {
 
 /// @tparam kRows block rows per group. @tparam kColumns, kBlocks most union columns and blocks in a stage.
 /// @tparam kRun linear: union columns come in aligned runs of this many, loaded with one box; the schedule's column_run.
 template <typename ElementT, bool kLinearV, int kBlockV, int kRowsV, int kColumnsV, int kBlocksV, int kStagesV, int kClusterV,
-          bool kDynamicV = true, int kRunV = 1, int kBuffersV = 2>
+          int kRunV = 1, int kBuffersV = 2>
 struct SmallBlockConfig {
   using Element = ElementT;
   static constexpr bool kLinear = kLinearV;
   static constexpr int kBlock = kBlockV, kRows = kRowsV, kColumns = kColumnsV, kBlocks = kBlocksV, kStages = kStagesV,
                        kCluster = kClusterV, kRun = kRunV, kBuffers = kBuffersV;
-  static constexpr bool kDynamic = kDynamicV;
   static constexpr int kTokens = 128;
   static constexpr int kGroupRows = kRows / kConsumerGroups;  ///< block rows of one consumer warpgroup
   static constexpr int kBlockBytes = kBlock * kBlock * 2;
@@ -70,69 +70,55 @@ struct SmallBlockStorage {
   EpilogueStorage<4096, C::kBuffers> epilogue[kConsumerGroups];
   device::PipelineBarriers<C::kStages> pipeline;
   device::TileRing ring;
-  RecordRing records;
+  StageRing ahead;
   std::uint64_t old[kConsumerGroups];
 };
 
-/// One warp: fills stages for every tile of the cluster.
+/// One thread: fills stages for every tile of the CTA.
 template <typename C>
 __device__ __forceinline__ void small_block_produce(SmallBlockStorage<C>& storage, const CUtensorMap* dense_map,
                                                     const ProductParams& params, int item_count) {
-  const int lane = threadIdx.x % 32;
   const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
-  const int tiles = item_count * params.token_tiles;
-  device::TileScheduler<C::kCluster, C::kDynamic> scheduler(storage.ring, params.tile_counter);
   device::PipelineState<C::kStages> state(1);
+  StageStream<C::kCluster, false> stream(storage.ahead, storage.ring, params, item_count);
 
-  RecordStream records(storage.records, lane);
-
-  scheduler.fetch(lane);
   for (;;) {
-    const int tile = scheduler.next(lane);
-    if (tile >= tiles) break;
-    scheduler.fetch(lane);
-    const TileCoordinates at(params, item_count, tile);
-    const WorkItem item = params.items[at.item];
-    const int token = (at.token_tile * C::kCluster + rank) * C::kTokens;
-    records.open(params.stages + item.stage_begin);
-    for (int s = 0; s < item.stage_count; s++) {
-      const StageRecord& record = records.next();
-      auto& stage = storage.stages[state.slot];
-      const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[state.slot]);
-      const std::uint32_t dense = ptx::shared_address(stage.dense), values = ptx::shared_address(stage.blocks);
-      ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[state.slot]), state.parity);
-      if (ptx::elect_one()) {
-        const int columns = record.column_count, blocks = record.block_count;
-        const RecordColumns<C::kColumns> in(record);
-        ptx::barrier_expect(full, columns * C::kColumnBytes + blocks * C::kBlockBytes);
-        // Packed blocks of a stage are contiguous. In a cluster, each CTA reads its share and delivers it to all.
-        const int begin = blocks * rank / C::kCluster, end = blocks * (rank + 1) / C::kCluster;
-        const auto* source = static_cast<const std::uint8_t*>(params.packed) +
-                             static_cast<std::int64_t>(record.first_block + begin) * C::kBlockBytes;
-        if constexpr (C::kCluster == 1) {
-          if (end > 0) ptx::bulk_load(values, source, end * C::kBlockBytes, full);
-        } else if (end > begin) {
-          ptx::bulk_load_multicast(values + begin * C::kBlockBytes, source, (end - begin) * C::kBlockBytes, full,
-                                   (1 << C::kCluster) - 1);
-        }
-#pragma unroll
-        for (int j = 0; j < C::kColumns; j += C::kRun) {
-          if (j >= columns) break;
-          const int k = in.column[j] * C::kBlock;
-          const std::uint32_t place = dense + j * C::kColumnBytes;
-          if constexpr (C::kLinear) {  // a box: 128 tokens x one run of columns
-            ptx::tma_load(place, dense_map, full, k, token, params.dense_policy);
-          } else if (params.sliced_dense) {  // two slices of 64 tokens x the rows of B that the block column covers
-            ptx::tma_load_3d(place, dense_map, full, 0, k, token / 64, params.dense_policy);
-          } else {
-            ptx::tma_load_3d(place, dense_map, full, token, k, 0, params.dense_policy);
-            ptx::tma_load_3d(place + C::kColumnBytes / 2, dense_map, full, token + 64, k, 0, params.dense_policy);
-          }
-        }
-      }
-      __syncwarp();
-      state.advance();
+    const auto [record, ids, token_tile] = stream.next();
+    if (record == nullptr) break;
+    const int token = (token_tile * C::kCluster + rank) * C::kTokens;
+    const int columns = record->column_count, blocks = record->block_count;
+    const RecordColumns<C::kColumns> in(*record);
+    auto& stage = storage.stages[state.slot];
+    const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[state.slot]);
+    const std::uint32_t dense = ptx::shared_address(stage.dense), values = ptx::shared_address(stage.blocks);
+    ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[state.slot]), state.parity);
+    ptx::barrier_expect(full, columns * C::kColumnBytes + blocks * C::kBlockBytes);
+
+    // Packed blocks of a stage are contiguous. In a cluster, each CTA reads its share and delivers it to all.
+    const int begin = blocks * rank / C::kCluster, end = blocks * (rank + 1) / C::kCluster;
+    const auto* source = static_cast<const std::uint8_t*>(params.packed) +
+                         static_cast<std::int64_t>(record->first_block + begin) * C::kBlockBytes;
+    if constexpr (C::kCluster == 1) {
+      ptx::bulk_load(values, source, end * C::kBlockBytes, full);
+    } else if (end > begin) {
+      ptx::bulk_load_multicast(values + begin * C::kBlockBytes, source, (end - begin) * C::kBlockBytes, full,
+                               (1 << C::kCluster) - 1);
     }
+#pragma unroll
+    for (int j = 0; j < C::kColumns; j += C::kRun) {
+      if (j >= columns) break;
+      const int k = in.column[j] * C::kBlock;
+      const std::uint32_t place = dense + j * C::kColumnBytes;
+      if constexpr (C::kLinear) {  // a box: 128 tokens x one run of columns
+        ptx::tma_load(place, dense_map, full, k, token, params.dense_policy);
+      } else if (params.sliced_dense) {  // two slices of 64 tokens x the rows of B that the block column covers
+        ptx::tma_load_3d(place, dense_map, full, 0, k, token / 64, params.dense_policy);
+      } else {
+        ptx::tma_load_3d(place, dense_map, full, token, k, 0, params.dense_policy);
+        ptx::tma_load_3d(place + C::kColumnBytes / 2, dense_map, full, token + 64, k, 0, params.dense_policy);
+      }
+    }
+    state.advance();
   }
 }
 
@@ -183,6 +169,24 @@ __device__ __forceinline__ void small_block_multiply(SmallBlockAccumulators<C>& 
   }
 }
 
+/// Accumulators at the start of a tile: zero, or the bias of linear.
+template <typename C>
+__device__ __forceinline__ void small_block_start(SmallBlockAccumulators<C>& acc, const ProductParams& params, int row,
+                                                  bool with_bias) {
+  const int count = C::kLinear && with_bias && params.bias != nullptr ? params.out_cols : 0;
+#pragma unroll
+  for (int r = 0; r < C::kGroupRows; r++) {
+#pragma unroll
+    for (int j = 0; j < C::kBlock / 8; j++) {
+      const int col = row + r * C::kBlock + 8 * j + threadIdx.x % 4 * 2;
+      const float low = C::kLinear ? bias_at<typename C::Element>(params, col, count) : 0.0f;
+      const float high = C::kLinear ? bias_at<typename C::Element>(params, col + 1, count) : 0.0f;
+#pragma unroll
+      for (int i = 0; i < 4; i++) acc[r][0][4 * j + i] = acc[r][1][4 * j + i] = i % 2 == 0 ? low : high;
+    }
+  }
+}
+
 /// Writes a finished tile: chunks of 32 rows x 64 tokens.
 template <typename C, typename Writer>
 __device__ __forceinline__ void small_block_store(SmallBlockAccumulators<C>& acc, Writer& writer, int row, int token) {
@@ -214,12 +218,11 @@ __device__ __forceinline__ float* small_block_partial(const ProductParams& param
 /// One of two warpgroups: multiplies and writes its half of every tile.
 template <typename C>
 __device__ __forceinline__ void small_block_consume(SmallBlockStorage<C>& storage, const CUtensorMap* out_map,
-                                                    const ProductParams& params, int item_count) {
+                                                    const ProductParams& params) {
   const int lane = threadIdx.x % 32;
   const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
   const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
-  const int tiles = item_count * params.token_tiles;
-  device::TileScheduler<C::kCluster, C::kDynamic> scheduler(storage.ring, params.tile_counter);
+  device::TileReader<C::kCluster> tiles(storage.ring);
   device::PipelineState<C::kStages> state(0);
   MaskStream<C::kGroupRows> stream(group, lane);
   ChunkWriter<typename C::Element, C::kLinear, C::kChunkTiles, !C::kLinear, C::kBuffers> writer(
@@ -238,18 +241,13 @@ __device__ __forceinline__ void small_block_consume(SmallBlockStorage<C>& storag
   };
 
   SmallBlockAccumulators<C> acc;
-  for (;;) {
-    const int tile = scheduler.next(lane);
-    if (tile >= tiles) break;
-    const TileCoordinates at(params, item_count, tile);
-    const WorkItem item = params.items[at.item];
-#pragma unroll
-    for (int r = 0; r < C::kGroupRows; r++) {
-#pragma unroll
-      for (int i = 0; i < C::kBlock / 2; i++) acc[r][0][i] = acc[r][1][i] = 0.0f;
-    }
-    stream.open(params.stages + item.stage_begin);
-    for (int s = 0; s < item.stage_count; s++) {
+  device::TileInfo tile = tiles.next(lane);
+  if (tile.group >= 0) stream.open(params.stages + tile.stage_begin);
+  while (tile.group >= 0) {
+    const int row = (tile.group * C::kRows + group * C::kGroupRows) * C::kBlock;
+    small_block_start<C>(acc, params, row, tile.split_slot < 0);
+    stream.decode();
+    for (int s = 0; s < tile.stage_count; s++) {
       auto& stage = storage.stages[state.slot];
       ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.full[state.slot]), state.parity);
       ptx::wgmma_fence();
@@ -266,11 +264,15 @@ __device__ __forceinline__ void small_block_consume(SmallBlockStorage<C>& storag
       ptx::wgmma_settle(acc[r][0]);
       ptx::wgmma_settle(acc[r][1]);
     }
-    const int token_tile = at.token_tile * C::kCluster + rank;
-    if (item.split_slot < 0) {
-      small_block_store<C>(acc, writer, (item.group * C::kRows + group * C::kGroupRows) * C::kBlock, token_tile * C::kTokens);
+    const device::TileInfo done = tile;
+    tile = tiles.next(lane);
+    if (tile.group >= 0) stream.open(params.stages + tile.stage_begin);  // lands during the epilogue
+
+    const int token_tile = done.token_tile * C::kCluster + rank;
+    if (done.split_slot < 0) {
+      small_block_store<C>(acc, writer, row, token_tile * C::kTokens);
     } else {
-      float* partial = small_block_partial<C>(params, item.split_slot, token_tile);
+      float* partial = small_block_partial<C>(params, done.split_slot, token_tile);
 #pragma unroll
       for (int i = 0; i < C::kGroupRows * C::kBlock; i++) {
         partial[i * 128 * kConsumerGroups] = acc[i / C::kBlock][i / (C::kBlock / 2) % 2][i % (C::kBlock / 2)];
@@ -295,6 +297,7 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
     }
     for (int g = 0; g < kConsumerGroups; g++) ptx::mbarrier_init(ptx::shared_address(&storage.old[g]), 1);
     device::tile_ring_init(storage.ring, (4 * kConsumerGroups + 1) * C::kCluster);
+    stage_ring_init(storage.ahead);
     ptx::fence_barrier_init();
   }
   if constexpr (C::kCluster > 1) {
@@ -305,10 +308,10 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
   const int item_count = *params.item_count;
   if (threadIdx.x >= 128 * kConsumerGroups) {
     ptx::give_registers<kProducerRegisters>();
-    if (threadIdx.x < 128 * kConsumerGroups + 32) small_block_produce<C>(storage, &dense_map, params, item_count);
+    if (threadIdx.x < 128 * kConsumerGroups + 32 && ptx::elect_one()) small_block_produce<C>(storage, &dense_map, params, item_count);
   } else {
     ptx::take_registers<kConsumerRegisters>();
-    small_block_consume<C>(storage, &out_map, params, item_count);
+    small_block_consume<C>(storage, &out_map, params);
   }
   if constexpr (C::kCluster > 1) ptx::cluster_sync_unaligned();  // a CTA's memory must outlive its neighbours' arrivals
 }
