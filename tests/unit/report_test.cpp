@@ -106,7 +106,7 @@ TEST(Report, HtmlIsOneWellFormedFile) {
 }
 
 TEST(Report, HtmlHoldsEveryCell) {
-  const Run run = example_run({example_case(0.5, 1.6), example_case(0.2, 1.6, 0.05)});
+  const verdict::Run run = example_run({example_case(0.5, 1.6), example_case(0.2, 1.6, 0.05)});
   const std::string html = report_html(run);
   for (const ReceiptCase& result : run.receipts[0].cases) {
     for (const std::string& cell : result_cells(result)) {
@@ -125,7 +125,7 @@ TEST(Report, HtmlHoldsEveryCell) {
 }
 
 TEST(Report, MarkdownHasEveryCaseAndTheMatrix) {
-  const Run run = example_run({example_case(0.5, 1.6)});
+  const verdict::Run run = example_run({example_case(0.5, 1.6)});
   const std::string markdown = report_markdown(run);
   EXPECT_NE(markdown.find("cube 8192 b32 d0.22"), std::string::npos);
   EXPECT_NE(markdown.find(matrix_markdown(run.matrix)), std::string::npos);
@@ -133,7 +133,7 @@ TEST(Report, MarkdownHasEveryCaseAndTheMatrix) {
 }
 
 TEST(Report, EmptyRunsDoNotBreakIt) {
-  Run run;
+  verdict::Run run;
   run.matrix = make_matrix(registry_matrix_kernels(), {});
   EXPECT_EQ(ill_formed(report_html(run)), "");
   EXPECT_FALSE(report_markdown(run).empty());
