@@ -19,8 +19,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // What each layer may include besides itself and the C++ library. Arrows of the design:
-// ptx <- device <- {sparse_gemm, attention} <- registry <- api <- verdict; cpu and io see the public headers. What is not
-// listed (tests, examples) is free.
+// ptx <- device <- {sparse_gemm, attention} <- registry <- api <- verdict; cpu and io see the public headers. What
+// is not listed (tests, examples) is free.
 const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"include", {}},
     {"ptx", {}},
@@ -76,6 +76,12 @@ std::string code_only(const std::string& text) {
       const std::size_t end = text.find("*/", i + 2);
       i = end == std::string::npos ? text.size() : end + 2;
       code += ' ';
+    } else if (text.compare(i, 2, "R\"") == 0 && text.find('(', i) != std::string::npos) {
+      const std::size_t open = text.find('(', i);
+      const std::string close = ")" + text.substr(i + 2, open - i - 2) + "\"";
+      const std::size_t end = text.find(close, open);
+      i = end == std::string::npos ? text.size() : end + close.size();
+      code += "\"\"";
     } else if (text[i] == '\'' && i > 0 && std::isdigit(static_cast<unsigned char>(text[i - 1]))) {
       ++i;  // a digit separator
     } else if (text[i] == '"' || text[i] == '\'') {
@@ -189,7 +195,8 @@ const std::map<std::string, std::string> kGoodTree = {
     {"src/sparse_gemm/sm90_spmm.h", "#include \"device/schedule.h\"\n"},
     {"src/attention/sm90_forward.h", ""},
     {"src/api/spmm.h", "#include \"registry/registry.h\"\n"},
-    {"verdict/report.h", "#include \"api/spmm.h\"\nconst char* kText = \"asm\";\n"},
+    {"verdict/report.h",
+     "#include \"api/spmm.h\"\nconst char* kText = \"asm\";\nconst char* kRaw = R\"x(\"\nasm(\")x\";\n"},
 };
 
 struct Planted {
@@ -229,6 +236,8 @@ const Planted kPlanted[] = {
      "src/sparse_gemm/sm90_spmm.h: asm outside of src/ptx"},
     {"src/device/memory.h", "/* x */ __asm__ volatile (\"nop\");", "src/device/memory.h: asm outside of src/ptx"},
     {"verdict/report.h", "inline void f() { asm volatile(\"\"); }", "verdict/report.h: asm outside of src/ptx"},
+    {"verdict/report.h", "const char* kMore = R\"(\")\"; inline void f() { asm(\"nop\"); }",
+     "verdict/report.h: asm outside of src/ptx"},
     {"src/misc/new.h", "", "src/misc/new.h: no rule for the layer misc"},
 };
 
