@@ -23,24 +23,23 @@ struct MatrixSource {
   Access access = Access::chunks;
 };
 
-/// How a tile of kRows x kRowBytes lies in shared memory, such that the same 16-byte chunk of eight neighbouring rows, which
-/// ldmatrix reads at once, lies in eight different groups of banks. Long rows are padded by a chunk, which costs little and
-/// leaves all distances constant; short ones have their chunks permuted within each 128 bytes.
+/// How a tile of kRows x kRowBytes lies in shared memory: the 16-byte chunks of each 128 bytes are permuted so that the same
+/// chunk of eight neighbouring rows, which ldmatrix reads at once, lies in eight different groups of banks. (Padding the rows
+/// instead is slower: a 32-byte sector of global memory that crosses 128 bytes of shared memory is read twice.)
 template <int kRows, int kRowBytes>
 struct TileLayout {
-  static constexpr bool kPadded = kRowBytes >= 256;
-  static constexpr int kPitch = kPadded ? kRowBytes + 16 : kRowBytes;
-  static constexpr int kBytes = kRows * kPitch;
-  static constexpr int kPairs = kPadded ? 1 : kRowBytes / 32;  ///< pairs of chunks that are permuted together
+  static constexpr int kBytes = kRows * kRowBytes;
+  static constexpr int kChunks = (kRowBytes < 128 ? kRowBytes : 128) / 16;  ///< that are permuted among themselves
+  static constexpr int kPairs = kChunks / 2;
   static_assert(kBytes % 128 == 0 && kRowBytes % 32 == 0, "tiles follow one another in units of 128 bytes");
 
   static __host__ __device__ constexpr std::uint32_t offset(int row, int chunk) {
-    const int permuted = kPadded ? chunk : chunk ^ (row / (8 / (kPairs * 2)) & (kPairs * 2 - 1));
-    return row * kPitch + permuted * 16;
+    return row * kRowBytes + (chunk ^ (row / (8 / kChunks) & (kChunks - 1))) * 16;
   }
-  /// From an address within the tile to that `pairs` pairs of chunks and `rows` rows further (a multiple of 8).
+  /// From an address within the tile to that `pairs` pairs of chunks and `rows` rows (a multiple of 8) further. Within the
+  /// permuted 128 bytes, the address must be that of the first pair or of a multiple of what is added.
   static __device__ __forceinline__ std::uint32_t advance(std::uint32_t address, int pairs, int rows) {
-    return (kPadded ? address + pairs * 32 : address ^ pairs * 32) + rows * kPitch;
+    return (address ^ pairs % kPairs * 32) + pairs / kPairs * (kChunks * 16) + rows * kRowBytes;
   }
 };
 
@@ -64,7 +63,7 @@ struct TileCopy {
   static __device__ __forceinline__ void copy(std::uint32_t target, const void* corner, std::int64_t stride, int piece,
                                               int lane) {
     const int row = lane / kChunks, chunk = lane % kChunks;
-    target += piece * (kPieceRows * Layout::kPitch);
+    target += piece * (kPieceRows * kRowBytes);
     const char* from = static_cast<const char*>(corner) + (piece * kPieceRows + row) * stride * 2 + chunk * 16;
     const char* sources[kPiecePasses];
 #pragma unroll
@@ -80,7 +79,7 @@ struct TileCopy {
   static __device__ __noinline__ void copy_checked(std::uint32_t target, const MatrixSource& source, std::int64_t row0,
                                                    std::int64_t col0, int piece, int lane) {
     const int row = lane / kChunks, chunk = lane % kChunks;
-    target += piece * (kPieceRows * Layout::kPitch);
+    target += piece * (kPieceRows * kRowBytes);
     row0 += piece * kPieceRows + row;
     col0 += chunk * 8;
 #pragma unroll 1

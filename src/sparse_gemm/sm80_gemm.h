@@ -93,7 +93,8 @@ struct GemmConfig {
   static_assert(kRowsPerWarp <= 4, "the row masks of a warp are kept in 64 bits");
   static_assert(kRowsPerGroup % kParts == 0 && kRowsPerPart % kRowsPerWarp == 0, "parts divide the group evenly");
   static_assert(kWarpN % (16 * kTilesPerChunk) == 0, "a warp's columns come in whole chunks");
-  static_assert(kChunks == 1 || kChunks % 2 == 0, "chunk 0 of the next step must find its buffer free");
+  static_assert(kChunks % 2 == 0, "chunk 0 of the next step must find its buffer free");
+  static_assert(kSteps == 1 || kSteps % 2 == 0, "a block is multiplied one or two steps at a time");
   static_assert(kAccumulators >= 4 && kAccumulators <= 192, "accumulators must exist and leave registers for the rest");
 };
 
@@ -397,13 +398,16 @@ template <typename Config, typename Bits>
 __device__ __forceinline__ void multiply_slot(float (&acc)[Config::kStrips][Config::kStripTiles][4], Bits bits,
                                               std::uint32_t block, std::uint32_t panels) {
   if (bits == 0) return;
-  constexpr int kSteps = Config::kSteps, kChunks = Config::kChunks, kBuffers = Config::kSparseBuffers;
+  // A block is multiplied unit by unit; within a unit all is unrolled. Step kUnitSteps is the next unit's first.
+  constexpr int kUnitSteps = Config::kSteps < 2 ? 1 : 2, kUnits = Config::kSteps / kUnitSteps;
+  constexpr int kChunks = Config::kChunks, kBuffers = Config::kSparseBuffers;
   const auto panel_of_next = [&] {
     const int column = (sizeof(Bits) == 8 ? __ffsll(bits) : __ffs(static_cast<std::uint32_t>(bits))) - 1 & 15;
     return panels + column * Config::PanelLayout::kBytes;
   };
   Fragments<Config> f;
-  std::uint32_t panel = panel_of_next();
+  std::uint32_t first_block = block, first_panel = panel_of_next(), panel = first_panel;
+  int unit = 0;
 #pragma unroll
   for (int m = 0; m < Config::kTilesM; m++) load_sparse<Config>(f.sparse[0][m], block, 0, m);
   load_dense<Config>(f.dense[0], panel, 0, 0);
@@ -411,33 +415,39 @@ __device__ __forceinline__ void multiply_slot(float (&acc)[Config::kStrips][Conf
   for (int row = 0; row < Config::kRowsPerWarp; row++) {
 #pragma unroll 1
     while ((bits & Bits{0xffff} << 16 * row) != 0) {
-      bits &= bits - 1;
 #pragma unroll
-      for (int step = 0; step < kSteps; step++) {
-        const int buffer = step % kBuffers, next_buffer = (step + 1) % kBuffers, next_step = (step + 1) % kSteps;
+      for (int step = 0; step < kUnitSteps; step++) {
+        const int buffer = step % kBuffers, next_buffer = (step + 1) % kBuffers, next_step = (step + 1) % kUnitSteps;
 #pragma unroll
         for (int chunk = 0; chunk < kChunks; chunk++) {
           const bool last = chunk == kChunks - 1;
-          if (last && next_step == 0) {  // on to the next block; after the last one, this one is read again in vain
-            block += bits != 0 ? Config::BlockLayout::kBytes : 0;
-            panel = bits != 0 ? panel_of_next() : panel;
+          if (last && next_step == 0) {  // on to the next unit; after the last one, it is read again in vain
+            if (kUnits == 1 || ++unit == kUnits) {
+              unit = 0;
+              bits &= bits - 1;
+              if (bits != 0) {
+                first_block += Config::BlockLayout::kBytes;
+                first_panel = panel_of_next();
+              }
+            }
+            block = Config::BlockLayout::advance(first_block, unit * kUnitSteps, 0);
+            panel = Config::kLinear ? Config::PanelLayout::advance(first_panel, unit * kUnitSteps, 0)
+                                    : first_panel + unit * (kUnitSteps * 16 * Config::kPanelRowBytes);
           }
           if (kBuffers == 2 && last) {
 #pragma unroll
             for (int m = 0; m < Config::kTilesM; m++) load_sparse<Config>(f.sparse[next_buffer][m], block, next_step, m);
           }
-          if (kChunks > 1) {
-            load_dense<Config>(f.dense[(chunk + 1) % 2], panel, last ? next_step : step, (chunk + 1) % kChunks);
-          }
+          load_dense<Config>(f.dense[(chunk + 1) % 2], panel, last ? next_step : step, (chunk + 1) % kChunks);
+          __syncwarp();  // costs nothing, and keeps ptxas from moving the loads down to where they are used
 #pragma unroll
           for (int m = 0; m < Config::kTilesM; m++) {
             multiply<Config>(acc, f.sparse[buffer][m], f.dense[chunk % 2], row, m, chunk);
             if (kBuffers == 1 && last) load_sparse<Config>(f.sparse[0][m], block, next_step, m);
           }
-          if (kChunks == 1) load_dense<Config>(f.dense[0], panel, next_step, 0);
         }
       }
-      if constexpr (kSteps % 2 == 1 && kBuffers == 2) {
+      if constexpr (kUnitSteps % 2 == 1 && kBuffers == 2) {
 #pragma unroll
         for (int i = 0; i < Config::kTilesM * 4; i++) f.sparse[0][i / 4][i % 4] = f.sparse[1][i / 4][i % 4];
       }

@@ -23,7 +23,7 @@ struct NarrowConfig {
   static constexpr int kBlock = kBlock_;
   static constexpr int kRows = kBlock < 32 ? kBlock : 32, kSlab = kBlock < 32 ? kBlock : 32;
   static constexpr int kColumns = 32;
-  static constexpr int kWarps = 4, kSlots = 4;
+  static constexpr int kWarps = 8, kSlots = 3;
   static constexpr int kTilesM = kRows / 16, kSteps = kSlab / 16, kTilesPerChunk = kColumns / 16;
   static constexpr int kStrips = kLinear ? kColumns / 16 : kTilesM;
   static constexpr int kStripTiles = kLinear ? kTilesM * 2 : kColumns / 8;
@@ -58,25 +58,32 @@ __global__ void __launch_bounds__(Config::kWarps * 32) narrow_kernel(const __gri
   const std::int64_t pieces = std::int64_t{p.crow[block_row + 1] - begin} * kSlabs;
   const std::uint32_t ring = ptx::shared_address(shared) + warp * (Config::kSlots * Config::kSlotBytes);
 
+  const bool n_inside = n0 + Config::kColumns <= (Config::kLinear ? p.dense.rows : p.dense.cols);
+  const bool plain = n_inside && p.dense.access == Access::chunks && p.values.access == Access::chunks;
+  const auto column_of = [&](std::int64_t piece) { return piece < pieces ? p.col[begin + piece / kSlabs] : 0; };
+  std::int32_t column = column_of(warp);  // of the next piece to copy: read ahead, so that its latency does not show
   const auto fill = [&](std::int64_t piece, int slot) {
+    const std::int32_t next_column = column_of(piece + Config::kWarps);
     if (piece < pieces) {
       const std::int64_t block = begin + piece / kSlabs;
-      const int slab = static_cast<int>(piece % kSlabs);
-      const std::int32_t column = p.col[block];
-      MatrixSource values = p.values;
-      values.data = static_cast<const std::uint16_t*>(values.data) + block * (kBlock * kBlock);
-      if (column == p.last_block_col) values.cols = p.last_block_cols;
-      const std::uint32_t target = ring + slot * Config::kSlotBytes;
-      const int row0 = part * Config::kRows, col0 = slab * Config::kSlab;
-      if (values.access == Access::chunks && values.cols == kBlock) {
-        Block::copy(target, static_cast<const std::uint16_t*>(values.data) + row0 * kBlock + col0, kBlock, 0, lane);
-      } else {
-        Block::copy_checked(target, values, row0, col0, 0, lane);
-      }
+      const std::uint32_t target = ring + slot * Config::kSlotBytes, panel_target = target + Config::BlockLayout::kBytes;
+      const int row0 = part * Config::kRows, col0 = static_cast<int>(piece % kSlabs) * Config::kSlab;
       const std::int64_t k0 = std::int64_t{column} * kBlock + col0;
-      Panel::copy_checked(target + Config::BlockLayout::kBytes, p.dense, Config::kLinear ? n0 : k0, Config::kLinear ? k0 : n0, 0,
-                          lane);
+      const auto* values = static_cast<const std::uint16_t*>(p.values.data) + block * (kBlock * kBlock);
+      if (plain && column != p.last_block_col) {
+        const auto* dense = static_cast<const std::uint16_t*>(p.dense.data);
+        Block::copy(target, values + row0 * kBlock + col0, kBlock, 0, lane);
+        Panel::copy(panel_target, dense + (Config::kLinear ? n0 * p.dense.stride + k0 : k0 * p.dense.stride + n0),
+                    p.dense.stride, 0, lane);
+      } else {
+        MatrixSource source = p.values;
+        source.data = values;
+        if (column == p.last_block_col) source.cols = p.last_block_cols;
+        Block::copy_checked(target, source, row0, col0, 0, lane);
+        Panel::copy_checked(panel_target, p.dense, Config::kLinear ? n0 : k0, Config::kLinear ? k0 : n0, 0, lane);
+      }
     }
+    column = next_column;
     ptx::cp_async_commit();
   };
 

@@ -5,10 +5,11 @@
 // use, it is split, and a second kernel adds the partial sums in order.
 //
 // Pipeline. A ring of slots in shared memory, one slab of the unit's panels each (its length is a run-time value). The last
-// warp copies (cp.async), the others multiply: warp (wr, wc) owns kWarpM x kWarpN of the unit's block x (kUnitBlocks * block).
+// kProducers warps copy (cp.async), the others multiply: warp (wr, wc) owns kWarpM x kWarpN of the unit's
+// block x (kUnitBlocks * block).
 // Barriers (per slot)
-//   full    arrivals 32: the producer's lanes, when their copies have landed; consumers wait
-//   empty   arrivals kConsumers: each consumer warp, when it has read the slot; the producer waits
+//   full    arrivals 32 * kProducers: the producers' lanes, when their copies have landed; consumers wait
+//   empty   arrivals kConsumers: each consumer warp, when it has read the slot; producers wait
 #pragma once
 
 #include <cuda_bf16.h>
@@ -22,6 +23,7 @@
 #include "ptx/mbarrier.h"
 #include "ptx/mma.h"
 #include "sparse_gemm/sm80_copy.h"
+#include "sparse_gemm/sm80_tuning.h"
 
 namespace triage::sm80 {
 
@@ -33,11 +35,12 @@ struct SddmmConfig {
   using Element = Element_;
   static constexpr bool kTransposed = kTransposed_;
   static constexpr int kBlock = kBlock_, kUnitBlocks = kUnitBlocks_;
-  static constexpr int kSlab = 32;
+  static constexpr int kSlab = kSddmmSlab;
   static constexpr int kWarpM = kWarpM_, kWarpN = kWarpN_;
   static constexpr int kWarpRows = kBlock / kWarpM, kWarpCols = kBlock * kUnitBlocks / kWarpN;
   static constexpr int kConsumers = kWarpRows * kWarpCols;
-  static constexpr int kThreads = 32 * (kConsumers + 1);
+  static constexpr int kProducers = 4;
+  static constexpr int kThreads = 32 * (kConsumers + kProducers);
   static constexpr int kTilesM = kWarpM / 16, kTilesN = kWarpN / 16;
   static constexpr int kBlocksPerWarp = kWarpN > kBlock ? kWarpN / kBlock : 1;
   static constexpr int kBlockTilesN = kTilesN / kBlocksPerWarp;  ///< 16-column tiles of one block in a warp
@@ -120,42 +123,44 @@ struct SddmmWalk {
 };
 
 template <typename Config>
-__device__ __forceinline__ void sddmm_copy_panel(const MatrixSource& source, std::uint32_t target, std::int64_t outer,
-                                                 std::int64_t inner, int lane) {
-  using Tile = TileCopy<Config::kPanelRows, Config::kPanelRowBytes>;
-  const std::int64_t row0 = Config::kTransposed ? inner : outer, col0 = Config::kTransposed ? outer : inner;
-  const bool inside = row0 + Config::kPanelRows <= source.rows && col0 + Config::kPanelRowBytes / 2 <= source.cols;
-  if (inside && source.access == Access::chunks) {
-    const auto* corner = static_cast<const std::uint16_t*>(source.data) + row0 * source.stride + col0;
-#pragma unroll
-    for (int i = 0; i < Tile::kPieces; i++) Tile::copy(target, corner, source.stride, i, lane);
-  } else {
-#pragma unroll 1
-    for (int i = 0; i < Tile::kPieces; i++) Tile::copy_checked(target, source, row0, col0, i, lane);
-  }
-}
-
-template <typename Config>
 __device__ __forceinline__ void sddmm_produce(const SddmmParams& p, SddmmSharedHeader& header, std::uint32_t ring,
-                                              int lane) {
+                                              int producer, int lane) {
+  using Tile = TileCopy<Config::kPanelRows, Config::kPanelRowBytes>;
+  constexpr bool kT = Config::kTransposed;
   const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
   const bool asynchronous = p.x.access != Access::elements && p.y.access != Access::elements;
+  // Piece `i` of the panel whose rows (columns, if transposed) begin at `outer`; D begins at `inner`.
+  const auto copy = [&](const MatrixSource& source, std::uint32_t target, std::int64_t outer, std::int64_t inner, int i) {
+    const std::int64_t row0 = kT ? inner : outer, col0 = kT ? outer : inner;
+    const bool inside = row0 + Config::kPanelRows <= source.rows && col0 + Config::kPanelRowBytes / 2 <= source.cols;
+    if (inside && source.access == Access::chunks) {
+      const auto* corner = static_cast<const std::uint16_t*>(source.data) + row0 * source.stride + col0;
+      Tile::copy(target, corner, source.stride, i, lane);
+    } else {
+      Tile::copy_checked(target, source, row0, col0, i, lane);
+    }
+  };
+
   int slot = 0;
   std::uint32_t parity = 1;  // the slots begin empty
   for (SddmmWalk<Config> walk(p); walk.valid(); walk.next()) {
     const std::int32_t column = lane < walk.unit.blocks ? p.col[walk.unit.first_block + lane] : 0;
     const std::int64_t row = std::int64_t{walk.unit.block_row} * Config::kBlock;
+    const unsigned pieces = (1 + walk.unit.blocks) * Tile::kPieces;
 #pragma unroll 1
-    for (int i = 0; i < walk.slabs; i++) {
-      const std::int64_t inner = std::int64_t{walk.first_slab + i} * Config::kSlab;
-      std::uint32_t target = ring + slot * Config::kSlotBytes;
+    for (int s = 0; s < walk.slabs; s++) {
+      const std::int64_t inner = (std::int64_t{walk.first_slab} + s) * Config::kSlab;
+      const std::uint32_t target = ring + slot * Config::kSlotBytes;
       ptx::mbarrier_wait(empty + slot * 8, parity);
-      sddmm_copy_panel<Config>(p.x, target, row, inner, lane);
 #pragma unroll 1
-      for (int b = 0; b < walk.unit.blocks; b++) {
-        target += Config::kPanelBytes;
-        const std::int64_t outer = std::int64_t{__shfl_sync(0xffffffffu, column, b)} * Config::kBlock;
-        sddmm_copy_panel<Config>(p.y, target, outer, inner, lane);
+      for (unsigned i = producer; i < pieces; i += Config::kProducers) {
+        const unsigned panel = i / Tile::kPieces;  // 0: X, then the blocks' panels of Y
+        const std::int64_t outer = std::int64_t{__shfl_sync(0xffffffffu, column, (panel - 1) & 31)} * Config::kBlock;
+        if (panel == 0) {
+          copy(p.x, target, row, inner, i);
+        } else {
+          copy(p.y, target + panel * Config::kPanelBytes, outer, inner, i % Tile::kPieces);
+        }
       }
       if (asynchronous) {
         ptx::cp_async_mbarrier_arrive(full + slot * 8);
@@ -243,19 +248,24 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, SddmmSharedH
       if (active) {
 #pragma unroll
         for (int step = 0; step < Config::kSlab / 16; step++) {
-          std::uint32_t x[kTilesM][4];
-#pragma unroll
-          for (int m = 0; m < kTilesM; m++) ptx::ldmatrix_x4<kT>(x[m], tile_address(base + x_offset, m, step));
-#pragma unroll
-          for (int n = 0; n < kTilesN; n++) {
+          std::uint32_t x[kTilesM][4], y[2][4];
+          const auto load_y = [&](int n) {
             // A warp that owns several blocks finds each in a panel of its own.
             const int panel = n / Config::kBlockTilesN * Config::kPanelBytes, tile = n % Config::kBlockTilesN;
-            std::uint32_t y[4];
-            ptx::ldmatrix_x4<kT>(y, tile_address(base + y_offset + panel, tile, step));
+            ptx::ldmatrix_x4<kT>(y[n % 2], tile_address(base + y_offset + panel, tile, step));
+          };
+#pragma unroll
+          for (int m = 0; m < kTilesM; m++) ptx::ldmatrix_x4<kT>(x[m], tile_address(base + x_offset, m, step));
+          load_y(0);
+#pragma unroll
+          for (int n = 0; n < kTilesN; n++) {
+            if (n + 1 < kTilesN) load_y(n + 1);
+            __syncwarp();  // keeps the load ahead of the multiplications
+            const std::uint32_t(&b)[4] = y[n % 2];
 #pragma unroll
             for (int m = 0; m < kTilesM; m++) {
-              ptx::mma_m16n8k16<Element>(acc[m][n * 2], x[m][0], x[m][1], x[m][2], x[m][3], y[0], kT ? y[1] : y[2]);
-              ptx::mma_m16n8k16<Element>(acc[m][n * 2 + 1], x[m][0], x[m][1], x[m][2], x[m][3], kT ? y[2] : y[1], y[3]);
+              ptx::mma_m16n8k16<Element>(acc[m][n * 2], x[m][0], x[m][1], x[m][2], x[m][3], b[0], kT ? b[1] : b[2]);
+              ptx::mma_m16n8k16<Element>(acc[m][n * 2 + 1], x[m][0], x[m][1], x[m][2], x[m][3], kT ? b[2] : b[1], b[3]);
             }
           }
         }
@@ -279,14 +289,14 @@ __global__ void __launch_bounds__(Config::kThreads, 1) sddmm_kernel(const __grid
   static_assert(sizeof(SddmmSharedHeader) <= 256, "the ring begins 256 bytes in");
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
   if (threadIdx.x < static_cast<unsigned>(p.slots)) {
-    ptx::mbarrier_init(ptx::shared_address(&header.full[threadIdx.x]), 32);
+    ptx::mbarrier_init(ptx::shared_address(&header.full[threadIdx.x]), 32 * Config::kProducers);
     ptx::mbarrier_init(ptx::shared_address(&header.empty[threadIdx.x]), Config::kConsumers);
   }
   __syncthreads();
   if (warp < Config::kConsumers) {
     sddmm_consume<Config>(p, header, ring, warp, lane);
   } else {
-    sddmm_produce<Config>(p, header, ring, lane);
+    sddmm_produce<Config>(p, header, ring, warp - Config::kConsumers, lane);
   }
 }
 

@@ -31,8 +31,8 @@ inline constexpr GemmShape kGemmShapes[] = {
     // block slab rows  N  warp grid  ahead  buffers  max blocks
     {16, 16, 2, 128, 8, 1, 2, 2, 128},
     {32, 32, 2, 64, 4, 2, 2, 1, 32},
-    {64, 32, 1, 64, 2, 4, 1, 1, 32},
-    {128, 32, 1, 64, 2, 4, 1, 1, 32},
+    {64, 64, 1, 64, 2, 4, 1, 1, 32},
+    {128, 64, 1, 64, 2, 4, 1, 1, 32},
 };
 
 constexpr const GemmShape& gemm_shape(int block) {
@@ -52,7 +52,7 @@ struct GemmStage {
 
 inline constexpr GemmStage kGemmStages[] = {
     {16, 160, 8, 40, 1024}, {16, 0, 6, 28, 1024}, {32, 160, 4, 14, 512}, {32, 0, 2, 8, 512},
-    {64, 160, 2, 3, 1024},  {64, 0, 1, 2, 1024},  {128, 0, 1, 1, 4096},
+    {64, 0, 1, 2, 1024},    {128, 0, 1, 1, 4096},
 };
 
 constexpr const GemmStage& gemm_stage(int block, std::size_t shared_memory) {
@@ -78,8 +78,8 @@ struct SddmmShape {
   int warp_m, warp_n;
 };
 
-inline constexpr SddmmShape kSddmmShapes[] = {{16, 16, 16, 32}, {32, 16, 32, 64}, {64, 8, 64, 64}, {128, 2, 64, 64}};
-inline constexpr int kSddmmSlab = 32;
+inline constexpr SddmmShape kSddmmShapes[] = {{16, 16, 16, 32}, {32, 8, 32, 32}, {64, 4, 32, 64}, {128, 2, 64, 64}};
+inline constexpr int kSddmmSlab = 64;  ///< inner dimension that a slot holds: rows of 128 bytes where D is contiguous
 
 constexpr const SddmmShape& sddmm_shape(int block) {
   for (const SddmmShape& shape : kSddmmShapes) {
