@@ -42,7 +42,7 @@ __device__ __forceinline__ void tile_ring_init(TileRing& ring, int readers) {
   }
 }
 
-/// Takes tiles for the cluster; one thread per CTA owns one.
+/// Takes tiles for the cluster, for the producer of each CTA. One thread calls `feed`; all that own the feeder call `advance`.
 template <int kCluster>
 class TileFeeder {
  public:
@@ -73,6 +73,8 @@ class TileFeeder {
         }
       }
     }
+  }
+  __device__ void advance() {
     if (++entry_ == TileRing::kEntries) {
       entry_ = 0;
       parity_ ^= 1;

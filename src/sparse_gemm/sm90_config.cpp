@@ -1,7 +1,111 @@
+// The sm90 family's rows: who can run what, on which schedule, with how much workspace.
+#include <array>
+#include <cstdint>
+#include <string>
+
 #include "sparse_gemm/sm90_kernels.h"
+#include "sparse_gemm/sm90_rows.h"
+#include "sparse_gemm/sm90_tuning.h"
+
+#ifndef TRIAGE_HAS_SM90
+#define TRIAGE_HAS_SM90 0
+#endif
 
 namespace triage {
 
-std::span<const SparseGemmKernel> sm90_sparse_gemm_kernels() { return {}; }
+namespace sm90 {
+
+namespace {
+
+// What TMA and the kernels' arithmetic ask of every operation.
+Support can_run(const SparseGemmProblem& problem, const Device& device) {
+  if (problem.dtype != DType::float16 && problem.dtype != DType::bfloat16) return {false, "it takes float16 and bfloat16"};
+  if (device.shared_memory_per_block < kSharedMemory) {
+    return {false, "it needs " + std::to_string(kSharedMemory / 1024) + " KB of shared memory per block, " + device.name +
+                       " offers " + std::to_string(device.shared_memory_per_block / 1024)};
+  }
+  if (!problem.aligned16) return {false, "it needs tensors aligned to 16 bytes and row strides that are multiples of 8"};
+  if (problem.nnz_blocks == 0 || problem.cols == 0 || problem.dense == 0) return {false, "it needs at least one block"};
+  if (problem.nnz_blocks > INT32_MAX / problem.block) {
+    return {false, "it counts rows of values in 32 bits, and there are " + std::to_string(problem.nnz_blocks) + " blocks of " +
+                       std::to_string(problem.block)};
+  }
+  if (problem.dense > INT32_MAX - 4096 || problem.rows > INT32_MAX - 4096 || problem.cols > INT32_MAX - 4096) {
+    return {false, "it counts elements of a dimension in 32 bits"};
+  }
+  return {};
+}
+
+Support can_run_product(const SparseGemmProblem& problem, const Device& device) {
+  const ProductShape shape = product_shape(problem.block);
+  const std::int64_t groups = problem.rows / (std::int64_t{shape.rows} * problem.block) + 1;
+  if ((2 * groups + 4096) * (problem.dense / shape.tokens + 1) > INT32_MAX) {
+    return {false, "it counts tiles in 32 bits, and the output has more"};
+  }
+  return can_run(problem, device);
+}
+
+template <int kBlock>
+std::optional<ScheduleSpec> product_spec(const Device&) {
+  return product_schedule(kBlock);
+}
+
+template <int kBlock>
+std::optional<ScheduleSpec> sddmm_spec(const Device&) {
+  return sddmm_schedule(kBlock);
+}
+
+std::size_t product_bytes(const SparseGemmProblem& problem, const Device&, const ScheduleView& schedule) {
+  return product_workspace(problem, schedule).bytes;
+}
+
+std::size_t sddmm_bytes(const SparseGemmProblem&, const Device&, const ScheduleView&) { return 256; }  // the tile counter
+
+#if TRIAGE_HAS_SM90
+#define TRIAGE_SM90_CODE(function) &function
+#else
+#define TRIAGE_SM90_CODE(function) nullptr
+#endif
+
+template <int kBlock>
+constexpr SparseGemmKernel spmm_row(const char* name) {
+  constexpr bool kSmall = kBlock < 64;
+  return {name, Operation::spmm, Family::sm90, kBlock, "float16 bfloat16",
+          kSmall ? "src/sparse_gemm/sm90_spmm_small.cu" : "src/sparse_gemm/sm90_spmm_large.cu", can_run_product,
+          product_spec<kBlock>, product_bytes, kSmall ? TRIAGE_SM90_CODE(launch_spmm_small) : TRIAGE_SM90_CODE(launch_spmm_large),
+          TRIAGE_SM90_CODE(prepack)};
+}
+
+template <int kBlock>
+constexpr SparseGemmKernel linear_row(const char* name) {
+  constexpr bool kSmall = kBlock < 64;
+  return {name, Operation::linear, Family::sm90, kBlock, "float16 bfloat16",
+          kSmall ? "src/sparse_gemm/sm90_linear_small.cu" : "src/sparse_gemm/sm90_linear_large.cu", can_run_product,
+          product_spec<kBlock>, product_bytes,
+          kSmall ? TRIAGE_SM90_CODE(launch_linear_small) : TRIAGE_SM90_CODE(launch_linear_large), TRIAGE_SM90_CODE(prepack)};
+}
+
+template <int kBlock>
+constexpr SparseGemmKernel sddmm_row(const char* name) {
+  return {name, Operation::sddmm, Family::sm90, kBlock, "float16 bfloat16", "src/sparse_gemm/sm90_sddmm.cu", can_run,
+          sddmm_spec<kBlock>, sddmm_bytes, TRIAGE_SM90_CODE(launch_sddmm), nullptr};
+}
+
+[[maybe_unused]] const std::array kRows = {
+    spmm_row<16>("sm90_spmm_b16"),     spmm_row<32>("sm90_spmm_b32"),     spmm_row<64>("sm90_spmm_b64"),
+    spmm_row<128>("sm90_spmm_b128"),   linear_row<16>("sm90_linear_b16"), linear_row<32>("sm90_linear_b32"),
+    linear_row<64>("sm90_linear_b64"), linear_row<128>("sm90_linear_b128"), sddmm_row<16>("sm90_sddmm_b16"),
+    sddmm_row<32>("sm90_sddmm_b32"),   sddmm_row<64>("sm90_sddmm_b64"),   sddmm_row<128>("sm90_sddmm_b128"),
+};
+
+}  // namespace
+}  // namespace sm90
+
+// The rows join the registry only in a build with -DTRIAGE_SM90_PREVIEW=ON: the mainloops were correct in a bench of their
+// own, but nothing here has run through the API yet.
+std::span<const SparseGemmKernel> sm90_sparse_gemm_kernels() {
+  if constexpr (TRIAGE_HAS_SM90 == 1) return sm90::kRows;
+  return {};
+}
 
 }  // namespace triage

@@ -14,7 +14,7 @@
 // |-------|----------|---------------------------------------------------------------------------------------------|
 // | 0-3   | consumer | upper strips of the group: wgmma, epilogue                                                  |
 // | 4-7   | consumer | lower strips                                                                                |
-// | 8     | producer | one thread: TMA of dense columns (own tokens) and of canonical blocks (its share, to all CTAs)          |
+// | 8     | producer | TMA of dense columns (own tokens) and of canonical blocks (its share, to all CTAs)          |
 // | 9-11  | idle     | (setmaxnreg needs whole warpgroups)                                                         |
 //
 // | barrier  | arrivals                                     | completes when                                          |
@@ -50,6 +50,10 @@ struct LargeBlockConfig {
   static constexpr int kBlocks = kRows * kColumns;                       ///< most blocks in a stage
   static constexpr int kColumnBytes = 64 * kTokens * 2;                  ///< a union column's share of a slot
 
+  /// Blocks of the stages that are fetched ahead, and a ring that holds them.
+  static constexpr int kIdsAhead = RecordRing::kEntries * kBlocks, kIdRing = 128;
+
+  static_assert(kIdsAhead + 32 <= kIdRing, "a fetch must not overwrite what is still to be read");
   static_assert(kBlock == 64 || kBlock == 128, "a strip of 64 rows is wgmma's M side");
   static_assert(kStrips >= 1 && kStrips * kConsumerGroups * 64 == kRows * kBlock, "each warpgroup must own whole strips");
   static_assert(kBlock == 64 || (kRows == 1 && kColumns == 1), "a slot holds half of one block of 128");
@@ -57,7 +61,7 @@ struct LargeBlockConfig {
   static_assert(kStripSlots >= kBlocks * kStripsPerBlock, "the fullest stage must fit");
   static_assert(kStrips * kTokens / 2 <= 192, "more than 192 accumulators a thread do not fit 232 registers");
   static_assert(kTokens % (8 * kChunkTiles) == 0, "whole output chunks");
-  static_assert(kColumns <= kMaxColumnsPerStage && kBlocks <= 16 && kSlots <= 8, "the producer keeps their positions and counts at hand");
+  static_assert(kColumns <= kMaxColumnsPerStage && kSlots <= 32, "a lane keeps the strip count of each slot");
 };
 
 template <typename C>
@@ -67,73 +71,97 @@ struct LargeBlockStorage {
   EpilogueStorage<1024 * C::kChunkTiles, C::kBuffers> epilogue[kConsumerGroups];
   device::PipelineBarriers<C::kSlots> pipeline;
   device::TileRing ring;
-  StageRing ahead;
+  RecordRing records;
+  std::int32_t ids[C::kIdRing];  ///< positions of blocks in values
   std::uint64_t old[kConsumerGroups];
 };
 
-/// One thread: fills slots for every tile of the CTA.
+/// One warp: fills slots for every tile of the CTA. One elected thread issues all copies of a slot: from its registers a copy
+/// costs some ten cycles; with an election or a loop over lanes for each, about a hundred.
 template <typename C>
 __device__ __forceinline__ void large_block_produce(LargeBlockStorage<C>& storage, const CUtensorMap* dense_map,
                                                     const CUtensorMap* values_map, const ProductParams& params,
                                                     int item_count) {
+  const int lane = threadIdx.x % 32;
   const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
+  TileWalk<C::kCluster> walk(storage.ring, params, item_count, lane);
   int slot = 0, strip = 0;  // where the next columns and the next strip go
   device::PipelineState<C::kSlots> oldest(0);  // of the slots in flight
   int in_flight = 0, strips_in_flight = 0;
-  std::uint64_t strips_of_slot = 0;  // a byte a slot
-  StageStream<C::kCluster, true> stream(storage.ahead, storage.ring, params, item_count);
+  int strips_of_slot = 0;  // of the slot with this lane's number
+  RecordStream records(storage.records, lane);
 
   for (;;) {
-    const auto [record, ids, token_tile] = stream.next();
-    if (record == nullptr) break;
-    const int token = (token_tile * C::kCluster + rank) * C::kTokens;
-    const int columns = record->column_count, strips = record->block_count * C::kStripsPerBlock;
-    const RecordColumns<C::kColumns> in(*record);
-#pragma unroll
-    for (int part = 0; part < C::kSlotsPerStage; part++) {
-      // Frees the oldest slots until this one and the room for its strips are free.
-      while (in_flight == C::kSlots || strips_in_flight + strips > C::kStripSlots) {
-        ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[oldest.slot]), oldest.parity);
-        strips_in_flight -= static_cast<int>(strips_of_slot >> 8 * oldest.slot & 0xff);
-        in_flight--;
-        oldest.advance();
+    const device::TileInfo tile = walk.next();
+    if (tile.group < 0) break;
+    const int token = (tile.token_tile * C::kCluster + rank) * C::kTokens;
+    records.open(params.stages + tile.stage_begin);
+    int ids_fetched = 0;  // up to this position, block_order is in the ring or on its way
+    for (int s = 0; s < tile.stage_count; s++) {
+      walk.at_stage(s);
+      const StageRecord& record = records.next();
+      const int columns = record.column_count, first_block = record.first_block;
+      const int strips = record.block_count * C::kStripsPerBlock;
+      // Blocks of successive stages follow each other; what lies behind the last one is readable.
+      if (s == 0) ids_fetched = first_block;
+      while (ids_fetched < first_block + C::kIdsAhead) {
+        ptx::cp_async_4_zero_fill(ptx::shared_address(&storage.ids[(ids_fetched + lane) % C::kIdRing]),
+                                  params.block_order + ids_fetched + lane, 4);
+        ids_fetched += 32;
       }
-      const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[slot]);
-      const std::uint32_t dense = ptx::shared_address(storage.dense[slot]);
-      ptx::barrier_expect(full, columns * C::kColumnBytes + strips * C::kStripBytes);
+      if (s == 0) {
+        ptx::cp_async_wait_all();
+        __syncwarp();
+      }
 #pragma unroll
-      for (int j = 0; j < C::kColumns; j++) {
-        if (j >= columns) break;
-        const int k = in.column[j] * C::kBlock + part * 64;
-        const std::uint32_t place = dense + j * C::kColumnBytes;
-        if constexpr (C::kLinear) {  // a box: kTokens tokens x 64 k
-          ptx::tma_load(place, dense_map, full, k, token, params.dense_policy);
-        } else if (params.sliced_dense) {  // slices of 64 tokens x 64 k
-          ptx::tma_load_3d(place, dense_map, full, 0, k, token / 64, params.dense_policy);
-        } else {
-          for (int slice = 0; slice < C::kTokens / 64; slice++) {
-            ptx::tma_load_3d(place + slice * (64 * 128), dense_map, full, token + slice * 64, k, 0, params.dense_policy);
+      for (int part = 0; part < C::kSlotsPerStage; part++) {
+        // Frees the oldest slots until this one and the room for its strips are free.
+        while (in_flight == C::kSlots || strips_in_flight + strips > C::kStripSlots) {
+          ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[oldest.slot]), oldest.parity);
+          strips_in_flight -= __shfl_sync(0xffffffffu, strips_of_slot, oldest.slot);
+          in_flight--;
+          oldest.advance();
+        }
+        if (ptx::elect_one()) {
+          const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[slot]);
+          const std::uint32_t dense = ptx::shared_address(storage.dense[slot]);
+          const RecordColumns<C::kColumns> in(record);
+          ptx::barrier_expect(full, columns * C::kColumnBytes + strips * C::kStripBytes);
+#pragma unroll
+          for (int j = 0; j < C::kColumns; j++) {
+            if (j >= columns) break;
+            const int k = in.column[j] * C::kBlock + part * 64;
+            const std::uint32_t place = dense + j * C::kColumnBytes;
+            if constexpr (C::kLinear) {  // a box: kTokens tokens x 64 k
+              ptx::tma_load(place, dense_map, full, k, token, params.dense_policy);
+            } else if (params.sliced_dense) {  // slices of 64 tokens x 64 k
+              ptx::tma_load_3d(place, dense_map, full, 0, k, token / 64, params.dense_policy);
+            } else {
+              for (int slice = 0; slice < C::kTokens / 64; slice++) {
+                ptx::tma_load_3d(place + slice * (64 * 128), dense_map, full, token + slice * 64, k, 0, params.dense_policy);
+              }
+            }
+          }
+          // Strips of 64 rows x 64 k. In a cluster, the CTAs take turns, each delivers to all.
+#pragma unroll 1
+          for (int i = rank; i < strips; i += C::kCluster) {
+            const int y = storage.ids[(first_block + i / C::kStripsPerBlock) % C::kIdRing] * C::kBlock + i % C::kStripsPerBlock * 64;
+            const int strip_slot = strip + i < C::kStripSlots ? strip + i : strip + i - C::kStripSlots;
+            const std::uint32_t place = ptx::shared_address(storage.strips[strip_slot]);
+            if constexpr (C::kCluster > 1) {
+              ptx::tma_load_multicast(place, values_map, full, part * 64, y, (1 << C::kCluster) - 1, params.values_policy);
+            } else {
+              ptx::tma_load(place, values_map, full, part * 64, y, params.values_policy);
+            }
           }
         }
+        __syncwarp();
+        if (lane == slot) strips_of_slot = strips;
+        in_flight++;
+        strips_in_flight += strips;
+        strip = strip + strips < C::kStripSlots ? strip + strips : strip + strips - C::kStripSlots;
+        slot = slot + 1 < C::kSlots ? slot + 1 : 0;
       }
-      // Strips of 64 rows x 64 k. In a cluster, the CTAs take turns, each delivers to all.
-#pragma unroll 1
-      for (int i = rank; i < strips; i += C::kCluster) {
-        const int y = ids[i / C::kStripsPerBlock] * C::kBlock + i % C::kStripsPerBlock * 64;
-        const int strip_slot = strip + i < C::kStripSlots ? strip + i : strip + i - C::kStripSlots;
-        const std::uint32_t place = ptx::shared_address(storage.strips[strip_slot]);
-        if constexpr (C::kCluster > 1) {
-          ptx::tma_load_multicast(place, values_map, full, part * 64, y, (1 << C::kCluster) - 1, params.values_policy);
-        } else {
-          ptx::tma_load(place, values_map, full, part * 64, y, params.values_policy);
-        }
-      }
-      const std::uint64_t byte = std::uint64_t{0xff} << 8 * slot;
-      strips_of_slot = (strips_of_slot & ~byte) | static_cast<std::uint64_t>(strips) << 8 * slot;
-      in_flight++;
-      strips_in_flight += strips;
-      strip = strip + strips < C::kStripSlots ? strip + strips : strip + strips - C::kStripSlots;
-      slot = slot + 1 < C::kSlots ? slot + 1 : 0;
     }
   }
 }
@@ -167,6 +195,33 @@ __device__ __forceinline__ void large_block_start(LargeBlockAccumulators<C>& acc
 #pragma unroll
     for (int i = 0; i < C::kTokens / 2; i++) acc[r][i] = i % 4 < 2 ? low : high;
   }
+}
+
+/// Writes a finished tile: chunks of 64 rows x 8 * kChunkTiles tokens.
+template <typename C, typename Writer>
+__device__ __forceinline__ void large_block_store(LargeBlockAccumulators<C>& acc, Writer& writer, int row, int token) {
+#pragma unroll
+  for (int r = 0; r < C::kStrips; r++) {
+#pragma unroll
+    for (int first = 0; first < C::kTokens / 8; first += C::kChunkTiles) {
+      float x[4 * C::kChunkTiles];
+#pragma unroll
+      for (int i = 0; i < 4 * C::kChunkTiles; i++) x[i] = acc[r][4 * first + i];
+      if constexpr (C::kLinear) {
+        writer.write(x, token + 8 * first, row + 64 * r);
+      } else {
+        writer.write(x, row + 64 * r, token + 8 * first);
+      }
+    }
+  }
+}
+
+/// Partial sums of a split item: [slot][token tile][register][thread], so that neighbouring threads write neighbours.
+template <typename C>
+__device__ __forceinline__ float* large_block_partial(const ProductParams& params, int slot, int token_tile) {
+  constexpr std::int64_t kFloats = C::kStrips * C::kTokens / 2 * 128 * kConsumerGroups;
+  return params.partial +
+         (static_cast<std::int64_t>(slot) * params.token_tiles * C::kCluster + token_tile) * kFloats + threadIdx.x;
 }
 
 /// One of two warpgroups: multiplies and writes its strips of every tile.
@@ -265,24 +320,9 @@ __device__ __forceinline__ void large_block_consume(LargeBlockStorage<C>& storag
 
     const int token_tile = done.token_tile * C::kCluster + rank, token = token_tile * C::kTokens;
     if (done.split_slot < 0) {
-#pragma unroll
-      for (int r = 0; r < C::kStrips; r++) {
-#pragma unroll
-        for (int first = 0; first < C::kTokens / 8; first += C::kChunkTiles) {
-          float x[4 * C::kChunkTiles];
-#pragma unroll
-          for (int i = 0; i < 4 * C::kChunkTiles; i++) x[i] = acc[r][4 * first + i];
-          if constexpr (C::kLinear) {
-            writer.write(x, token + 8 * first, row + 64 * r);
-          } else {
-            writer.write(x, row + 64 * r, token + 8 * first);
-          }
-        }
-      }
+      large_block_store<C>(acc, writer, row, token);
     } else {
-      constexpr std::int64_t kFloats = C::kStrips * C::kTokens / 2 * 128 * kConsumerGroups;
-      float* partial = params.partial + threadIdx.x +
-                       (static_cast<std::int64_t>(done.split_slot) * params.token_tiles * C::kCluster + token_tile) * kFloats;
+      float* partial = large_block_partial<C>(params, done.split_slot, token_tile);
 #pragma unroll
       for (int i = 0; i < C::kStrips * C::kTokens / 2; i++) {
         partial[i * 128 * kConsumerGroups] = acc[i / (C::kTokens / 2)][i % (C::kTokens / 2)];
@@ -308,7 +348,6 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
     }
     for (int g = 0; g < kConsumerGroups; g++) ptx::mbarrier_init(ptx::shared_address(&storage.old[g]), 1);
     device::tile_ring_init(storage.ring, (4 * kConsumerGroups + 1) * C::kCluster);
-    stage_ring_init(storage.ahead);
     ptx::fence_barrier_init();
   }
   if constexpr (C::kCluster > 1) {
@@ -319,7 +358,7 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
   const int item_count = *params.item_count;
   if (threadIdx.x >= 128 * kConsumerGroups) {
     ptx::give_registers<kProducerRegisters>();
-    if (threadIdx.x < 128 * kConsumerGroups + 32 && ptx::elect_one()) {
+    if (threadIdx.x < 128 * kConsumerGroups + 32) {
       large_block_produce<C>(storage, &dense_map, &values_map, params, item_count);
     }
   } else {
@@ -327,6 +366,37 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
     large_block_consume<C>(storage, &out_map, params);
   }
   if constexpr (C::kCluster > 1) ptx::cluster_sync_unaligned();  // a CTA's memory must outlive its neighbours' arrivals
+}
+
+/// Adds the partial sums of split groups, slot after slot, and finishes them. blockIdx.x: token tile; y: split group.
+template <typename C>
+__global__ void __launch_bounds__(128 * kConsumerGroups)
+    large_block_combine_kernel(const __grid_constant__ CUtensorMap out_map, const __grid_constant__ ProductParams params) {
+  __shared__ EpilogueStorage<1024 * C::kChunkTiles, C::kBuffers> epilogue[kConsumerGroups];
+  __shared__ std::uint64_t old[kConsumerGroups];
+  const int group = threadIdx.x / 128;
+  if (threadIdx.x % 128 == 0) {
+    ptx::mbarrier_init(ptx::shared_address(&old[group]), 1);
+    ptx::fence_barrier_init();
+  }
+  __syncthreads();
+  ChunkWriter<typename C::Element, C::kLinear, C::kChunkTiles, C::kLinear, C::kBuffers> writer(
+      &out_map, params, ptx::shared_address(epilogue[group].staging), ptx::shared_address(&old[group]), group);
+  for (int i = blockIdx.y; i < *params.split_count; i += gridDim.y) {
+    const SplitGroup split = params.splits[i];
+    const int row = split.group * C::kRows * C::kBlock + group * C::kStrips * 64;
+    LargeBlockAccumulators<C> acc;
+    large_block_start<C>(acc, params, row, true);
+    for (int slot = split.slot_begin; slot < split.slot_begin + split.slot_count; slot++) {
+      const float* partial = large_block_partial<C>(params, slot, blockIdx.x);
+#pragma unroll
+      for (int j = 0; j < C::kStrips * C::kTokens / 2; j++) {
+        acc[j / (C::kTokens / 2)][j % (C::kTokens / 2)] += partial[j * 128 * kConsumerGroups];
+      }
+    }
+    large_block_store<C>(acc, writer, row, blockIdx.x * C::kTokens);
+  }
+  writer.finish();
 }
 
 }  // namespace triage::sm90

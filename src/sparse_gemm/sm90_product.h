@@ -13,6 +13,8 @@
 #include "device/schedule.h"
 #include "device/tile_scheduler.h"
 #include "ptx/cluster.h"
+#include "ptx/cp_async.h"
+#include "ptx/elect.h"
 #include "ptx/mbarrier.h"
 #include "ptx/tma.h"
 #include "triage/types.h"
@@ -59,107 +61,86 @@ __device__ inline device::TileInfo take_product_tile(const ProductParams& params
   return {item.group, item.stage_begin, item.stage_count, item.split_slot, panel * params.panel_tiles + rest % width};
 }
 
-/// Stage records, and where asked for the positions of their blocks, on their way to the producer thread. They are small,
-/// scattered and needed at once, so they are copied some stages ahead, across the border to the next tile.
-struct StageRing {
+/// Stage records on their way to the producer warp. They are small, scattered and needed at once, so the warp copies them
+/// seven stages ahead; then one thread reads them. (A shuffle and an election per copy would make the producer the
+/// bottleneck: issuing a bulk copy costs some ten cycles from one thread's registers, about a hundred that way.)
+struct RecordRing {
   static constexpr int kEntries = 8;
-  static constexpr int kIds = 20;  ///< up to 16 blocks of a stage, from a multiple of 4 on
   StageRecord records[kEntries];
-  alignas(16) std::int32_t ids[kEntries][kIds];
-  std::uint64_t record_full[kEntries];
-  std::uint64_t ids_full[kEntries];
-  std::int32_t token_tile[kEntries];
 };
 
-__device__ __forceinline__ void stage_ring_init(StageRing& ring) {
-  for (int i = 0; i < StageRing::kEntries; i++) {
-    ptx::mbarrier_init(ptx::shared_address(&ring.record_full[i]), 1);
-    ptx::mbarrier_init(ptx::shared_address(&ring.ids_full[i]), 1);
-  }
-}
-
-/// The producer thread's view of all stages of all tiles of its CTA, one after the other.
-///
-/// One thread, because issuing a bulk copy from one thread's registers costs some ten cycles; spread over a warp, with a
-/// shuffle and an election or a loop over lanes for each, it costs about a hundred and the producer becomes the bottleneck.
-///
-/// At most one tile beyond that of the current stage is bound. If more were, this thread could wait for room in the tile
-/// ring, the consumers for stages that it has fetched but not issued, and nobody would go on.
-template <int kCluster, bool kWithIds>
-class StageStream {
+class RecordStream {
  public:
-  struct Stage {
-    const StageRecord* record;  ///< nullptr: no more stages
-    const std::int32_t* ids;    ///< positions in `values` of the stage's blocks
-    int token_tile;
-  };
+  __device__ RecordStream(RecordRing& ring, int lane) : ring_(ring), lane_(lane) {}
 
-  __device__ StageStream(StageRing& ring, device::TileRing& tiles, const ProductParams& params, int item_count)
-      : ring_(ring), feeder_(tiles), reader_(tiles), params_(params), item_count_(item_count) {}
+  /// Before the first `next` of an item.
+  __device__ void open(const StageRecord* first) {
+    ptx::cp_async_wait_all();  // what was fetched behind the end of the item before
+    __syncwarp();
+    source_ = reinterpret_cast<const std::uint32_t*>(first) + lane_;
+    entry_ = 0;
+#pragma unroll
+    for (int i = 0; i < RecordRing::kEntries - 1; i++) fetch(i);
+  }
 
-  /// The next stage; valid until the next call.
-  __device__ Stage next() {
-    while (fetched_ - current_ < StageRing::kEntries && (left_ > 0 || bind())) fetch_record();
-    if (current_ == fetched_) return {nullptr, nullptr, 0};
-    if constexpr (kWithIds) {
-      while (ids_fetched_ < fetched_ && ids_fetched_ - current_ < kIdsAhead) fetch_ids();
-    }
-    const int entry = current_ % StageRing::kEntries;
-    const std::uint32_t parity = current_ / StageRing::kEntries % 2;
-    ptx::mbarrier_wait(ptx::shared_address(&ring_.record_full[entry]), parity);
-    if constexpr (kWithIds) ptx::mbarrier_wait(ptx::shared_address(&ring_.ids_full[entry]), parity);
-    current_++;
-    return {&ring_.records[entry], ring_.ids[entry] + ring_.records[entry].first_block % 4, ring_.token_tile[entry]};
+  /// The next record, until the next call. What lies behind an item's last record is readable.
+  __device__ const StageRecord& next() {
+    fetch((entry_ + RecordRing::kEntries - 1) % RecordRing::kEntries);
+    ptx::cp_async_wait_pending<RecordRing::kEntries - 1>();
+    __syncwarp();
+    const StageRecord& record = ring_.records[entry_];
+    entry_ = (entry_ + 1) % RecordRing::kEntries;
+    return record;
   }
 
  private:
-  static constexpr unsigned kIdsAhead = 4;
-
-  // Binds the next tile if that is allowed now; false if there is nothing to fetch.
-  __device__ bool bind() {
-    while (!ended_ && static_cast<int>(current_ - tile_begin_) >= 0) {
-      feeder_.feed([&] { return take_product_tile(params_, item_count_); });
-      const device::TileInfo info = reader_.next_alone();
-      ended_ = info.group < 0;
-      left_ = info.stage_count;
-      source_ = params_.stages + info.stage_begin;
-      token_tile_ = info.token_tile;
-      tile_begin_ = fetched_;
-      if (left_ > 0) return true;
-    }
-    return false;
-  }
-  __device__ void fetch_record() {
-    const int entry = fetched_ % StageRing::kEntries;
-    const std::uint32_t full = ptx::shared_address(&ring_.record_full[entry]);
-    ptx::barrier_expect(full, sizeof(StageRecord));
-    ptx::bulk_load(ptx::shared_address(&ring_.records[entry]), source_, sizeof(StageRecord), full);
-    ring_.token_tile[entry] = token_tile_;
-    source_++;
-    left_--;
-    fetched_++;
-  }
-  __device__ void fetch_ids() {
-    const int entry = ids_fetched_ % StageRing::kEntries;
-    ptx::mbarrier_wait(ptx::shared_address(&ring_.record_full[entry]), ids_fetched_ / StageRing::kEntries % 2);
-    const std::uint32_t full = ptx::shared_address(&ring_.ids_full[entry]);
-    ptx::barrier_expect(full, sizeof(ring_.ids[0]));
-    ptx::bulk_load(ptx::shared_address(ring_.ids[entry]), params_.block_order + ring_.records[entry].first_block / 4 * 4,
-                   sizeof(ring_.ids[0]), full);
-    ids_fetched_++;
+  __device__ void fetch(int entry) {
+    const auto* words = reinterpret_cast<const std::uint32_t*>(&ring_.records[entry]);
+    ptx::cp_async_4_zero_fill(ptx::shared_address(words + lane_), source_, 4);
+    ptx::cp_async_commit();
+    source_ += 32;
   }
 
-  StageRing& ring_;
+  RecordRing& ring_;
+  int lane_, entry_ = 0;
+  const std::uint32_t* source_ = nullptr;
+};
+
+/// The producer warp's walk through the tiles. The next tile is bound when few stages of the current one are left.
+template <int kCluster>
+class TileWalk {
+ public:
+  __device__ TileWalk(device::TileRing& ring, const ProductParams& params, int item_count, int lane)
+      : feeder_(ring), reader_(ring), params_(params), item_count_(item_count), lane_(lane) {
+    feed();
+  }
+
+  /// The next tile.
+  __device__ device::TileInfo next() {
+    const device::TileInfo tile = reader_.next(lane_);
+    feed_at_ = max(tile.stage_count - kStagesAhead, 0);
+    if (tile.group >= 0 && tile.stage_count == 0) feed();
+    return tile;
+  }
+  /// Before stage `s` of the tile.
+  __device__ void at_stage(int s) {
+    if (s == feed_at_) feed();
+  }
+
+ private:
+  static constexpr int kStagesAhead = 8;
+
+  __device__ void feed() {
+    if (ptx::elect_one()) feeder_.feed([&] { return take_product_tile(params_, item_count_); });
+    feeder_.advance();
+    __syncwarp();
+  }
+
   device::TileFeeder<kCluster> feeder_;
   device::TileReader<kCluster> reader_;
   const ProductParams& params_;
-  const int item_count_;
-  unsigned current_ = 0, fetched_ = 0, ids_fetched_ = 0;  // stages since the start
-  unsigned tile_begin_ = 0;                               // first stage of the tile that was bound last
-  int left_ = 0;                                          // of its stages, not yet fetched
-  const StageRecord* source_ = nullptr;
-  int token_tile_ = 0;
-  bool ended_ = false;
+  const int item_count_, lane_;
+  int feed_at_ = 0;
 };
 
 /// The first kColumns block columns of a record, read at once.

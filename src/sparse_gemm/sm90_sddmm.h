@@ -118,6 +118,7 @@ __device__ __forceinline__ void sddmm_produce(SddmmStorage<C>& storage, const CU
 
   for (;;) {
     feeder.feed([&] { return tiles.take(); });
+    feeder.advance();
     const device::TileInfo tile = reader.next_alone();
     if (tile.group < 0) break;
     const StageRecord& stage = params.stages[tile.stage_begin];

@@ -13,7 +13,7 @@
 // |-------|----------|---------------------------------------------------------------------------------------------|
 // | 0-3   | consumer | upper half of the group's block rows: wgmma, epilogue                                       |
 // | 4-7   | consumer | lower half                                                                                  |
-// | 8     | producer | one thread: TMA of dense columns (own tokens), bulk copy of packed blocks (half each, to all CTAs)      |
+// | 8     | producer | TMA of dense columns (own tokens), bulk copy of packed blocks (half each, to all CTAs)      |
 // | 9-11  | idle     | (setmaxnreg needs whole warpgroups)                                                         |
 //
 // | barrier  | arrivals                                     | completes when                                          |
@@ -70,55 +70,65 @@ struct SmallBlockStorage {
   EpilogueStorage<4096, C::kBuffers> epilogue[kConsumerGroups];
   device::PipelineBarriers<C::kStages> pipeline;
   device::TileRing ring;
-  StageRing ahead;
+  RecordRing records;
   std::uint64_t old[kConsumerGroups];
 };
 
-/// One thread: fills stages for every tile of the CTA.
+/// One warp: fills stages for every tile of the CTA. One elected thread issues all copies of a stage: from its registers a
+/// copy costs some ten cycles; with an election or a loop over lanes for each, about a hundred.
 template <typename C>
 __device__ __forceinline__ void small_block_produce(SmallBlockStorage<C>& storage, const CUtensorMap* dense_map,
                                                     const ProductParams& params, int item_count) {
+  const int lane = threadIdx.x % 32;
   const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
+  TileWalk<C::kCluster> walk(storage.ring, params, item_count, lane);
   device::PipelineState<C::kStages> state(1);
-  StageStream<C::kCluster, false> stream(storage.ahead, storage.ring, params, item_count);
+  RecordStream records(storage.records, lane);
 
   for (;;) {
-    const auto [record, ids, token_tile] = stream.next();
-    if (record == nullptr) break;
-    const int token = (token_tile * C::kCluster + rank) * C::kTokens;
-    const int columns = record->column_count, blocks = record->block_count;
-    const RecordColumns<C::kColumns> in(*record);
-    auto& stage = storage.stages[state.slot];
-    const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[state.slot]);
-    const std::uint32_t dense = ptx::shared_address(stage.dense), values = ptx::shared_address(stage.blocks);
-    ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[state.slot]), state.parity);
-    ptx::barrier_expect(full, columns * C::kColumnBytes + blocks * C::kBlockBytes);
-
-    // Packed blocks of a stage are contiguous. In a cluster, each CTA reads its share and delivers it to all.
-    const int begin = blocks * rank / C::kCluster, end = blocks * (rank + 1) / C::kCluster;
-    const auto* source = static_cast<const std::uint8_t*>(params.packed) +
-                         static_cast<std::int64_t>(record->first_block + begin) * C::kBlockBytes;
-    if constexpr (C::kCluster == 1) {
-      ptx::bulk_load(values, source, end * C::kBlockBytes, full);
-    } else if (end > begin) {
-      ptx::bulk_load_multicast(values + begin * C::kBlockBytes, source, (end - begin) * C::kBlockBytes, full,
-                               (1 << C::kCluster) - 1);
-    }
+    const device::TileInfo tile = walk.next();
+    if (tile.group < 0) break;
+    const int token = (tile.token_tile * C::kCluster + rank) * C::kTokens;
+    records.open(params.stages + tile.stage_begin);
+    for (int s = 0; s < tile.stage_count; s++) {
+      walk.at_stage(s);
+      const StageRecord& record = records.next();
+      auto& stage = storage.stages[state.slot];
+      const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[state.slot]);
+      const std::uint32_t dense = ptx::shared_address(stage.dense), values = ptx::shared_address(stage.blocks);
+      ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[state.slot]), state.parity);
+      if (ptx::elect_one()) {
+        const int columns = record.column_count, blocks = record.block_count;
+        const RecordColumns<C::kColumns> in(record);
+        ptx::barrier_expect(full, columns * C::kColumnBytes + blocks * C::kBlockBytes);
+        // Packed blocks of a stage are contiguous. In a cluster, each CTA reads its share and delivers it to all.
+        const int begin = blocks * rank / C::kCluster, end = blocks * (rank + 1) / C::kCluster;
+        const auto* source = static_cast<const std::uint8_t*>(params.packed) +
+                             static_cast<std::int64_t>(record.first_block + begin) * C::kBlockBytes;
+        if constexpr (C::kCluster == 1) {
+          if (end > 0) ptx::bulk_load(values, source, end * C::kBlockBytes, full);
+        } else if (end > begin) {
+          ptx::bulk_load_multicast(values + begin * C::kBlockBytes, source, (end - begin) * C::kBlockBytes, full,
+                                   (1 << C::kCluster) - 1);
+        }
 #pragma unroll
-    for (int j = 0; j < C::kColumns; j += C::kRun) {
-      if (j >= columns) break;
-      const int k = in.column[j] * C::kBlock;
-      const std::uint32_t place = dense + j * C::kColumnBytes;
-      if constexpr (C::kLinear) {  // a box: 128 tokens x one run of columns
-        ptx::tma_load(place, dense_map, full, k, token, params.dense_policy);
-      } else if (params.sliced_dense) {  // two slices of 64 tokens x the rows of B that the block column covers
-        ptx::tma_load_3d(place, dense_map, full, 0, k, token / 64, params.dense_policy);
-      } else {
-        ptx::tma_load_3d(place, dense_map, full, token, k, 0, params.dense_policy);
-        ptx::tma_load_3d(place + C::kColumnBytes / 2, dense_map, full, token + 64, k, 0, params.dense_policy);
+        for (int j = 0; j < C::kColumns; j += C::kRun) {
+          if (j >= columns) break;
+          const int k = in.column[j] * C::kBlock;
+          const std::uint32_t place = dense + j * C::kColumnBytes;
+          if constexpr (C::kLinear) {  // a box: 128 tokens x one run of columns
+            ptx::tma_load(place, dense_map, full, k, token, params.dense_policy);
+          } else if (params.sliced_dense) {  // two slices of 64 tokens x the rows of B that the block column covers
+            ptx::tma_load_3d(place, dense_map, full, 0, k, token / 64, params.dense_policy);
+          } else {
+            ptx::tma_load_3d(place, dense_map, full, token, k, 0, params.dense_policy);
+            ptx::tma_load_3d(place + C::kColumnBytes / 2, dense_map, full, token + 64, k, 0, params.dense_policy);
+          }
+        }
       }
+      __syncwarp();
+      state.advance();
     }
-    state.advance();
   }
 }
 
@@ -297,7 +307,6 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
     }
     for (int g = 0; g < kConsumerGroups; g++) ptx::mbarrier_init(ptx::shared_address(&storage.old[g]), 1);
     device::tile_ring_init(storage.ring, (4 * kConsumerGroups + 1) * C::kCluster);
-    stage_ring_init(storage.ahead);
     ptx::fence_barrier_init();
   }
   if constexpr (C::kCluster > 1) {
@@ -308,12 +317,43 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
   const int item_count = *params.item_count;
   if (threadIdx.x >= 128 * kConsumerGroups) {
     ptx::give_registers<kProducerRegisters>();
-    if (threadIdx.x < 128 * kConsumerGroups + 32 && ptx::elect_one()) small_block_produce<C>(storage, &dense_map, params, item_count);
+    if (threadIdx.x < 128 * kConsumerGroups + 32) small_block_produce<C>(storage, &dense_map, params, item_count);
   } else {
     ptx::take_registers<kConsumerRegisters>();
     small_block_consume<C>(storage, &out_map, params);
   }
   if constexpr (C::kCluster > 1) ptx::cluster_sync_unaligned();  // a CTA's memory must outlive its neighbours' arrivals
+}
+
+/// Adds the partial sums of split groups, slot after slot, and finishes them. blockIdx.x: token tile; y: split group.
+template <typename C>
+__global__ void __launch_bounds__(128 * kConsumerGroups)
+    small_block_combine_kernel(const __grid_constant__ CUtensorMap out_map, const __grid_constant__ ProductParams params) {
+  __shared__ EpilogueStorage<4096, C::kBuffers> epilogue[kConsumerGroups];
+  __shared__ std::uint64_t old[kConsumerGroups];
+  const int group = threadIdx.x / 128;
+  if (threadIdx.x % 128 == 0) {
+    ptx::mbarrier_init(ptx::shared_address(&old[group]), 1);
+    ptx::fence_barrier_init();
+  }
+  __syncthreads();
+  ChunkWriter<typename C::Element, C::kLinear, C::kChunkTiles, !C::kLinear, C::kBuffers> writer(
+      &out_map, params, ptx::shared_address(epilogue[group].staging), ptx::shared_address(&old[group]), group);
+  for (int i = blockIdx.y; i < *params.split_count; i += gridDim.y) {
+    const SplitGroup split = params.splits[i];
+    const int row = (split.group * C::kRows + group * C::kGroupRows) * C::kBlock;
+    SmallBlockAccumulators<C> acc;
+    small_block_start<C>(acc, params, row, true);
+    for (int slot = split.slot_begin; slot < split.slot_begin + split.slot_count; slot++) {
+      const float* partial = small_block_partial<C>(params, slot, blockIdx.x);
+#pragma unroll
+      for (int j = 0; j < C::kGroupRows * C::kBlock; j++) {
+        acc[j / C::kBlock][j / (C::kBlock / 2) % 2][j % (C::kBlock / 2)] += partial[j * 128 * kConsumerGroups];
+      }
+    }
+    small_block_store<C>(acc, writer, row, blockIdx.x * C::kTokens);
+  }
+  writer.finish();
 }
 
 }  // namespace triage::sm90

@@ -1,0 +1,38 @@
+// linear for blocks of 16 and 32 on 9.0a.
+#include "sparse_gemm/sm90_launch.h"
+#include "sparse_gemm/sm90_rows.h"
+#include "sparse_gemm/sm90_small_blocks.h"
+
+namespace triage::sm90 {
+
+namespace {
+
+template <typename Element, int kBlock, int kCluster>
+void launch(const SparseGemmCall& call) {
+  constexpr ProductShape kShape = product_shape(kBlock);
+  using Config = SmallBlockConfig<Element, true, kBlock, kShape.rows, kShape.columns, kShape.blocks, kShape.stages, kCluster,
+                                  /*kRun=*/1, kShape.buffers>;
+  const bool bfloat16 = call.problem.dtype == DType::bfloat16;
+  const CUtensorMap dense = matrix_map(call.in0, bfloat16, Config::kTokens, Config::kRun * kBlock);
+  const CUtensorMap out = matrix_map(call.out, bfloat16, 64, 32);
+  run_product<Config, SmallBlockStorage<Config>>(call, begin_product<Config>(call), small_block_kernel<Config>,
+                                                 small_block_combine_kernel<Config>, out, dense);
+}
+
+template <typename Element>
+void launch_of_type(const SparseGemmCall& call) {
+  const bool alone = product_cluster(call.problem) == 1;
+  if (call.problem.block == 16) {
+    alone ? launch<Element, 16, 1>(call) : launch<Element, 16, 2>(call);
+  } else {
+    alone ? launch<Element, 32, 1>(call) : launch<Element, 32, 2>(call);
+  }
+}
+
+}  // namespace
+
+void launch_linear_small(const SparseGemmCall& call) {
+  call.problem.dtype == DType::float16 ? launch_of_type<__half>(call) : launch_of_type<__nv_bfloat16>(call);
+}
+
+}  // namespace triage::sm90

@@ -1,0 +1,90 @@
+// The settings of the sm90 kernels, and what follows from them on the host: schedules, workspaces, panels. One setting per
+// block size; docs/sparse_gemm.md has the measurements behind them. Needs no CUDA header.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "registry/kernel.h"
+
+namespace triage::sm90 {
+
+/// Shared memory that every configuration counts on.
+inline constexpr std::size_t kSharedMemory = 227 * 1024;
+
+/// spmm and linear. | block | why these
+/// 16: 384 rows a CTA use each dense column 5.3 times at density 0.22; two big stages beat many small ones.
+/// 32: the same rows; three stages of four columns.
+/// 64: the same rows; blocks on wgmma's M side, two columns a slot (one costs twice the synchronisation: 420 against 520).
+/// 128: one block row a CTA, slots of 64 k, and four output buffers for the many short tiles.
+struct ProductShape {
+  int rows;         ///< block rows of a CTA
+  int columns;      ///< most union columns of a stage
+  int blocks;       ///< most blocks of a stage
+  int tokens;       ///< columns of the dense operand of a CTA
+  int stages;       ///< of the pipeline
+  int strip_slots;  ///< blocks of 64 and 128: strips of 64 x 64 in flight
+  int buffers;      ///< output chunks in flight per warpgroup
+  int panel_share;  ///< a panel of the dense operand takes this part of L2: 1 / panel_share
+  bool swizzled;    ///< packed values lie in schedule order, swizzled; else canonically, with zeros in their padding
+};
+
+constexpr ProductShape product_shape(int block) {
+  switch (block) {
+    case 16: return {24, 16, 80, 128, 2, 0, 2, 12, true};
+    case 32: return {12, 4, 18, 128, 3, 0, 2, 12, true};
+    case 64: return {6, 2, 12, 128, 3, 14, 2, 12, false};
+    default: return {1, 1, 1, 256, 4, 8, 4, 6, false};
+  }
+}
+
+constexpr ScheduleSpec product_schedule(int block) {
+  const ProductShape shape = product_shape(block);
+  return {shape.rows, block == 128 ? 1 : 2, shape.columns, shape.blocks};
+}
+
+/// sddmm: rows of a tile; it has 128 * 256 / rows gathered columns.
+constexpr int sddmm_tile_rows(int /*block*/) { return 128; }
+
+constexpr ScheduleSpec sddmm_schedule(int block) {
+  const int rows = sddmm_tile_rows(block) / block, columns = 128 * 256 / sddmm_tile_rows(block) / block;
+  return {rows, 1, columns, rows * columns};
+}
+
+/// CTAs of a cluster share the sparse blocks and take neighbouring tokens. One alone is better if there are no neighbours,
+/// and with blocks of 16 at low density, where the blocks are few and waiting for the neighbour costs more.
+inline int product_cluster(const SparseGemmProblem& problem) {
+  const ProductShape shape = product_shape(problem.block);
+  const double all_blocks = static_cast<double>(problem.rows) * static_cast<double>(problem.cols) / problem.block / problem.block;
+  const bool sparse16 = problem.block == 16 && static_cast<double>(problem.nnz_blocks) < 0.1 * all_blocks;
+  return problem.dense <= shape.tokens || sparse16 ? 1 : 2;
+}
+
+/// Whether the call must rewrite canonical values into its workspace first: always for blocks of 16 and 32 (reading them in
+/// place is slower), else only if the last block column is ragged, since its padding may hold anything.
+inline bool product_packs(const SparseGemmProblem& problem) {
+  if (problem.values_layout == ValuesLayout::packed) return false;
+  return product_shape(problem.block).swizzled || problem.cols % problem.block != 0;
+}
+
+/// Where things lie in the workspace. The first 256 bytes hold the tile counter.
+struct ProductWorkspace {
+  std::size_t packed = 256;
+  std::size_t partial = 256;
+  std::size_t bytes = 256;
+};
+
+inline ProductWorkspace product_workspace(const SparseGemmProblem& problem, const ScheduleView& schedule) {
+  const ProductShape shape = product_shape(problem.block);
+  const std::int64_t cluster_tokens = std::int64_t{shape.tokens} * product_cluster(problem);
+  const std::int64_t tokens = (problem.dense + cluster_tokens - 1) / cluster_tokens * cluster_tokens;
+  const std::size_t values = static_cast<std::size_t>(problem.nnz_blocks) * problem.block * problem.block * 2;
+  ProductWorkspace workspace;
+  workspace.partial = workspace.packed + (product_packs(problem) ? (values + 255) / 256 * 256 : 0);
+  workspace.bytes = workspace.partial + static_cast<std::size_t>(schedule.split_slots) * shape.rows * problem.block *
+                                            static_cast<std::size_t>(tokens) * sizeof(float);
+  return workspace;
+}
+
+}  // namespace triage::sm90
