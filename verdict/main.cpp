@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -123,6 +124,13 @@ int main(int argc, char** argv) {
     add_list_command(app, exit_code);
     add_matrix_command(app, exit_code);
     add_scan_command(app, exit_code);
+    // CLI11 would say that a subcommand is missing, and not which word it did not know.
+    const auto names = app.get_subcommands([](CLI::App*) { return true; });
+    const auto is_first_word = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
+    if (argc > 1 && argv[1][0] != '-' && std::none_of(names.begin(), names.end(), is_first_word)) {
+      fmt::print(stderr, "triage: '{}' is not a command; accepted: verdict, list, matrix, scan\n", argv[1]);
+      return kUsage;
+    }
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return report_usage_error(app, error);

@@ -46,7 +46,7 @@ Run example_run(std::vector<ReceiptCase> cases) {
   crossover.dtype = "float16";
   crossover.block = 32;
   crossover.dense_peer = "cublas_dense";
-  crossover.dense_ms = 1.6;
+  crossover.dense_ms = 1.5;
   crossover.points = {{0.1, 0.5}, {0.5, 2.1}};
   place_crossover(crossover);
   receipt.crossovers = {crossover};
@@ -129,7 +129,7 @@ TEST(Report, MarkdownHasEveryCaseAndTheMatrix) {
   const std::string markdown = report_markdown(run);
   EXPECT_NE(markdown.find("cube 8192 b32 d0.22"), std::string::npos);
   EXPECT_NE(markdown.find(matrix_markdown(run.matrix)), std::string::npos);
-  EXPECT_NE(markdown.find("below density 0.37"), std::string::npos) << markdown;
+  EXPECT_NE(markdown.find("below density 0.35"), std::string::npos) << markdown;
 }
 
 TEST(Report, EmptyRunsDoNotBreakIt) {
