@@ -95,7 +95,8 @@ def random_bsr(rng, rows, cols, block, density):
 
 
 def medians(functions, seconds):
-    """Median time of each function, called in turns, with pauses in which the other's idle threads fall asleep."""
+    """Median time of each function, called in turns, with pauses in which the idle threads of the other fall asleep (OpenBLAS's
+    spin for some 30 ms after their work)."""
     clock = time.process_time if BUSY else time.perf_counter
     times = [[] for _ in functions]
     for function in functions:
@@ -103,7 +104,7 @@ def medians(functions, seconds):
     end = clock() + seconds
     while clock() < end or len(times[0]) < 5:
         for function, own in zip(functions, times):
-            time.sleep(0.01)
+            time.sleep(0.05)
             function()  # wakes threads and caches
             start = clock()
             function()
