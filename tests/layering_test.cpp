@@ -35,7 +35,8 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
 };
 
 // Headers of plain structs that the kernels themselves need: the shape of a registry row, and what a row is given.
-const std::set<std::string> kRowHeaders = {"src/registry/kernel.h", "src/registry/device.h"};
+const std::set<std::string> kRowHeaders = {"src/registry/kernel.h", "src/registry/attention_kernel.h",
+                                           "src/registry/device.h"};
 const std::set<std::string> kScheduleHeaders = {"src/device/schedule.h"};
 
 std::string layer_of(const std::string& path) {
