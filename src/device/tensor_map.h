@@ -33,7 +33,7 @@ namespace detail {
 
 inline CUtensorMap encode_tensor_map(const void* data, bool bfloat16, int rank, const cuuint64_t* sizes,
                                      const cuuint64_t* strides, const cuuint32_t* box) {
-  const cuuint32_t steps[3] = {1, 1, 1};
+  const cuuint32_t steps[5] = {1, 1, 1, 1, 1};
   const CUtensorMapSwizzle swizzle = box[0] == 64   ? CU_TENSOR_MAP_SWIZZLE_128B
                                      : box[0] == 32 ? CU_TENSOR_MAP_SWIZZLE_64B
                                                     : CU_TENSOR_MAP_SWIZZLE_32B;
@@ -74,6 +74,19 @@ inline CUtensorMap sliced_tensor_map(const void* data, bool bfloat16, std::int64
   const cuuint64_t strides[2] = {static_cast<cuuint64_t>(stride) * 2, 128};
   const cuuint32_t box[3] = {64, static_cast<cuuint32_t>(box_rows), static_cast<cuuint32_t>(sliced ? slices : 1)};
   return detail::encode_tensor_map(data, bfloat16, 3, sizes, strides, box);
+}
+
+/// A map of five dimensions, the contiguous one first. @param strides of the other four, in elements: multiples of 8.
+inline CUtensorMap tensor_map_5d(const void* data, bool bfloat16, const std::int64_t (&sizes)[5],
+                                 const std::int64_t (&strides)[4], const int (&box)[5]) {
+  cuuint64_t size[5], stride[4];
+  cuuint32_t edge[5];
+  for (int i = 0; i < 5; i++) {
+    size[i] = static_cast<cuuint64_t>(sizes[i]);
+    edge[i] = static_cast<cuuint32_t>(box[i]);
+    if (i < 4) stride[i] = static_cast<cuuint64_t>(strides[i]) * 2;
+  }
+  return detail::encode_tensor_map(data, bfloat16, 5, size, stride, edge);
 }
 
 }  // namespace triage::device

@@ -62,9 +62,15 @@ __device__ __forceinline__ void wgmma_settle(float (&d)[kCount]) {
   for (int i = 0; i < kCount; i++) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-/// @tparam kN 8, 16, 32, 64, 128 or 256. @param accumulate false: d = a * b.
+/// @tparam kN 8, 16, 32, 64, 80, 96, 128, 192 or 256. @param accumulate false: d = a * b.
 template <typename Element, int kN, Major kMajorA, Major kMajorB>
 __device__ __forceinline__ void wgmma(float (&d)[kN / 2], std::uint64_t a, std::uint64_t b, bool accumulate = true);
+
+/// The same with A in registers: lane l of warp w holds rows 16w + g (a[0], a[2]) and 16w + g + 8 (a[1], a[3]), columns 2t,
+/// 2t + 1 (a[0], a[1]) and 2t + 8, 2t + 9 (a[2], a[3]): two neighbouring tiles of the accumulator's layout, packed.
+template <typename Element, int kN, Major kMajorB>
+__device__ __forceinline__ void wgmma_registers(float (&d)[kN / 2], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
+                                                std::uint32_t a3, std::uint64_t b, bool accumulate = true);
 
 // The instruction's text: register lists and constraints are spelled by macros, one specialisation per N and type.
 #define WGMMA_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
@@ -73,6 +79,9 @@ __device__ __forceinline__ void wgmma(float (&d)[kN / 2], std::uint64_t a, std::
 #define WGMMA_D32(i) WGMMA_D16(i), WGMMA_D16(i + 16)
 #define WGMMA_D64(i) WGMMA_D32(i), WGMMA_D32(i + 32)
 #define WGMMA_D128(i) WGMMA_D64(i), WGMMA_D64(i + 64)
+#define WGMMA_D40(i) WGMMA_D32(i), WGMMA_D8(i + 32)
+#define WGMMA_D48(i) WGMMA_D32(i), WGMMA_D16(i + 32)
+#define WGMMA_D96(i) WGMMA_D64(i), WGMMA_D32(i + 64)
 #define WGMMA_R4 "%0, %1, %2, %3"
 #define WGMMA_R8 \
   WGMMA_R4 ", %4, %5, %6, %7"
@@ -80,12 +89,18 @@ __device__ __forceinline__ void wgmma(float (&d)[kN / 2], std::uint64_t a, std::
   WGMMA_R8 ", %8, %9, %10, %11, %12, %13, %14, %15"
 #define WGMMA_R32 \
   WGMMA_R16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define WGMMA_R40 \
+  WGMMA_R32 ", %32, %33, %34, %35, %36, %37, %38, %39"
+#define WGMMA_R48 \
+  WGMMA_R40 ", %40, %41, %42, %43, %44, %45, %46, %47"
 #define WGMMA_R64 \
   WGMMA_R32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51" \
   ", %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define WGMMA_R128 \
+#define WGMMA_R96 \
   WGMMA_R64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83" \
-  ", %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102" \
+  ", %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define WGMMA_R128 \
+  WGMMA_R96 ", %96, %97, %98, %99, %100, %101, %102" \
   ", %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118" \
   ", %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define WGMMA_ISSUE(n, count, a_index, b_index, scale_index, major_a_index, major_b_index, type)                     \
@@ -105,8 +120,8 @@ __device__ __forceinline__ void wgmma(float (&d)[kN / 2], std::uint64_t a, std::
 template <typename Element, int kN, Major kMajorA, Major kMajorB>
 __device__ __forceinline__ void wgmma(float (&d)[kN / 2], std::uint64_t a, std::uint64_t b, bool accumulate) {
   static_assert(std::is_same_v<Element, __half> || std::is_same_v<Element, __nv_bfloat16>, "wgmma: fp16 or bf16");
-  static_assert(kN == 8 || kN == 16 || kN == 32 || kN == 64 || kN == 128 || kN == 256,
-                "wgmma: N is 8, 16, 32, 64, 128 or 256");
+  static_assert(kN == 8 || kN == 16 || kN == 32 || kN == 64 || kN == 80 || kN == 96 || kN == 128 || kN == 192 || kN == 256,
+                "wgmma: N is 8, 16, 32, 64, 80, 96, 128, 192 or 256");
   if constexpr (kN == 8) {
     WGMMA_BOTH(8, 4, "4", "5", "6", "7", "8");
   } else if constexpr (kN == 16) {
@@ -115,6 +130,12 @@ __device__ __forceinline__ void wgmma(float (&d)[kN / 2], std::uint64_t a, std::
     WGMMA_BOTH(32, 16, "16", "17", "18", "19", "20");
   } else if constexpr (kN == 64) {
     WGMMA_BOTH(64, 32, "32", "33", "34", "35", "36");
+  } else if constexpr (kN == 80) {
+    WGMMA_BOTH(80, 40, "40", "41", "42", "43", "44");
+  } else if constexpr (kN == 96) {
+    WGMMA_BOTH(96, 48, "48", "49", "50", "51", "52");
+  } else if constexpr (kN == 192) {
+    WGMMA_BOTH(192, 96, "96", "97", "98", "99", "100");
   } else if constexpr (kN == 128) {
     WGMMA_BOTH(128, 64, "64", "65", "66", "67", "68");
   } else if constexpr (kN == 256) {
@@ -124,17 +145,58 @@ __device__ __forceinline__ void wgmma(float (&d)[kN / 2], std::uint64_t a, std::
 
 #undef WGMMA_BOTH
 #undef WGMMA_ISSUE
+
+#define WGMMA_ISSUE(n, count, a0_index, a1_index, a2_index, a3_index, b_index, scale_index, major_b_index, type)      \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" scale_index ", 0;\n"                                              \
+               "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" WGMMA_R##count "}, {%" a0_index   \
+               ", %" a1_index ", %" a2_index ", %" a3_index "}, %" b_index ", p, 1, 1, %" major_b_index ";\n}"         \
+               : WGMMA_D##count(0)                                                                                    \
+               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b), "r"(static_cast<int>(accumulate)),                       \
+                 "n"(static_cast<int>(kMajorB)))
+#define WGMMA_BOTH(n, count, a0_index, a1_index, a2_index, a3_index, b_index, scale_index, major_b_index)             \
+  if constexpr (std::is_same_v<Element, __half>) {                                                                    \
+    WGMMA_ISSUE(n, count, a0_index, a1_index, a2_index, a3_index, b_index, scale_index, major_b_index, "f16");        \
+  } else {                                                                                                            \
+    WGMMA_ISSUE(n, count, a0_index, a1_index, a2_index, a3_index, b_index, scale_index, major_b_index, "bf16");       \
+  }
+
+template <typename Element, int kN, Major kMajorB>
+__device__ __forceinline__ void wgmma_registers(float (&d)[kN / 2], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
+                                                std::uint32_t a3, std::uint64_t b, bool accumulate) {
+  static_assert(std::is_same_v<Element, __half> || std::is_same_v<Element, __nv_bfloat16>, "wgmma: fp16 or bf16");
+  static_assert(kN == 64 || kN == 96 || kN == 128 || kN == 192 || kN == 256, "wgmma_registers: N is 64, 96, 128, 192 or 256");
+  if constexpr (kN == 64) {
+    WGMMA_BOTH(64, 32, "32", "33", "34", "35", "36", "37", "38");
+  } else if constexpr (kN == 96) {
+    WGMMA_BOTH(96, 48, "48", "49", "50", "51", "52", "53", "54");
+  } else if constexpr (kN == 128) {
+    WGMMA_BOTH(128, 64, "64", "65", "66", "67", "68", "69", "70");
+  } else if constexpr (kN == 192) {
+    WGMMA_BOTH(192, 96, "96", "97", "98", "99", "100", "101", "102");
+  } else if constexpr (kN == 256) {
+    WGMMA_BOTH(256, 128, "128", "129", "130", "131", "132", "133", "134");
+  }
+}
+
+#undef WGMMA_BOTH
+#undef WGMMA_ISSUE
 #undef WGMMA_R4
 #undef WGMMA_R8
 #undef WGMMA_R16
 #undef WGMMA_R32
+#undef WGMMA_R40
+#undef WGMMA_R48
 #undef WGMMA_R64
+#undef WGMMA_R96
 #undef WGMMA_R128
 #undef WGMMA_D4
 #undef WGMMA_D8
 #undef WGMMA_D16
 #undef WGMMA_D32
+#undef WGMMA_D40
+#undef WGMMA_D48
 #undef WGMMA_D64
+#undef WGMMA_D96
 #undef WGMMA_D128
 
 }  // namespace triage::ptx
