@@ -33,7 +33,9 @@ struct ScheduleSpec {
   int parts = 1;           ///< the rows are divided evenly among this many consumers (warp rows or warpgroups), 1 .. 8,
                            ///< divides rows_per_group
   int columns_per_stage = 1;  ///< most union columns in a stage, 1 .. 16
-  int blocks_per_stage = 1;   ///< most blocks in a stage, rows_per_group .. 255
+  int blocks_per_stage = 1;   ///< most blocks in a stage, rows_per_group * column_run .. 255
+  int column_run = 1;  ///< 1, 2 or 4, divides columns_per_stage: union columns come in whole, aligned runs of so many
+                       ///< neighbours, those without a block (even past the last column) among them; one copy loads a run
   friend bool operator==(const ScheduleSpec&, const ScheduleSpec&) = default;
 };
 
@@ -41,7 +43,7 @@ struct ScheduleSpec {
 /// Blocks of a stage are ordered by row (hence by part), then by column; `block_order[first_block ..]` lists their
 /// positions in `values`. Row r's blocks lie in the columns whose bits are set in row_mask[r], lowest first.
 struct alignas(128) StageRecord {
-  std::uint8_t column_count;                 // word 0, bits 0-7: union columns in this stage, at least 1
+  std::uint8_t column_count;                 // word 0, bits 0-7: union columns in this stage, at least column_run
   std::uint8_t block_count;                  // word 0, bits 8-15
   std::uint16_t reserved;                    // 0
   std::int32_t first_block;                  // word 1: into block_order

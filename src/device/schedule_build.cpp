@@ -22,8 +22,11 @@ void check_spec(const ScheduleSpec& s) {
   if (s.columns_per_stage < 1 || s.columns_per_stage > kMaxColumnsPerStage) {
     fail("columns_per_stage is " + std::to_string(s.columns_per_stage) + ", accepted: 1 to 16");
   }
-  if (s.blocks_per_stage < s.rows_per_group || s.blocks_per_stage > 255) {
-    fail("blocks_per_stage is " + std::to_string(s.blocks_per_stage) + ", accepted: rows_per_group to 255");
+  if ((s.column_run != 1 && s.column_run != 2 && s.column_run != 4) || s.columns_per_stage % s.column_run != 0) {
+    fail("column_run is " + std::to_string(s.column_run) + ", accepted: 1, 2 or 4, a divisor of columns_per_stage");
+  }
+  if (s.blocks_per_stage < s.rows_per_group * s.column_run || s.blocks_per_stage > 255) {
+    fail("blocks_per_stage is " + std::to_string(s.blocks_per_stage) + ", accepted: rows_per_group * column_run to 255");
   }
 }
 
@@ -56,13 +59,26 @@ void merge_rows(const std::int32_t* crow, const std::int32_t* col, std::int32_t 
   }
 }
 
+// Adds the columns without a block that belong to runs with one.
+void complete_runs(int run, std::vector<UnionColumn>& merged, std::vector<UnionColumn>& completed) {
+  completed.clear();
+  for (std::size_t i = 0; i < merged.size();) {
+    const std::int32_t first = merged[i].column / run * run;
+    for (std::int32_t column = first; column < first + run; column++) {
+      const bool has_block = i < merged.size() && merged[i].column == column;
+      completed.push_back({column, has_block ? merged[i++].rows : 0});
+    }
+  }
+  merged.swap(completed);
+}
+
 // How many of the columns from `begin` on fit one stage.
 int columns_that_fit(const ScheduleSpec& spec, const std::vector<UnionColumn>& merged, std::size_t begin) {
   int count = 0, blocks = 0;
   while (begin + count < merged.size() && count < spec.columns_per_stage) {
-    blocks += std::popcount(merged[begin + count].rows);
+    for (int i = 0; i < spec.column_run; i++) blocks += std::popcount(merged[begin + count + i].rows);
     if (blocks > spec.blocks_per_stage) break;
-    count++;
+    count += spec.column_run;
   }
   return count;
 }
@@ -132,8 +148,8 @@ SchedulePlan plan_schedule(const ScheduleSpec& spec, std::int32_t block_rows, st
   plan.group_count = (block_rows + spec.rows_per_group - 1) / spec.rows_per_group;
 
   // Compare 1 / min(C, S - R + 1) with 1 / C + 2 / S (see SchedulePlan).
-  const std::int64_t c = spec.columns_per_stage, s = spec.blocks_per_stage;
-  const std::int64_t least_blocks = std::min<std::int64_t>(c, s - spec.rows_per_group + 1);
+  const std::int64_t c = spec.columns_per_stage / spec.column_run, s = spec.blocks_per_stage;
+  const std::int64_t least_blocks = std::min<std::int64_t>(c, s - spec.rows_per_group * spec.column_run + 1);
   plan.slots_num = 1;
   plan.slots_den = least_blocks;
   if ((s + 2 * c) * least_blocks < c * s) {
@@ -172,11 +188,12 @@ void build_schedule(const SchedulePlan& plan, const std::int32_t* crow, const st
   *out.counts = ScheduleCounts{};
   std::vector<WorkItem> items;
   items.reserve(plan.group_count);
-  std::vector<UnionColumn> merged;
+  std::vector<UnionColumn> merged, completed;
   for (std::int32_t group = 0; group < plan.group_count; group++) {
     const std::int32_t first_row = group * spec.rows_per_group;
     const int rows = std::min(spec.rows_per_group, plan.block_rows - first_row);
     merge_rows(crow, col, first_row, rows, merged);
+    if (spec.column_run > 1) complete_runs(spec.column_run, merged, completed);
 
     std::int32_t next[kMaxRowsPerGroup] = {};
     for (int r = 0; r < rows; r++) next[r] = crow[first_row + r];

@@ -34,6 +34,7 @@ constexpr int kSortThreads = 256;
 constexpr int kQuadraticItems = 16384;  // up to here counting is faster than the radix sort's many launches
 
 static_assert(kColumnsPerThread * kStageThreads == kWindow, "every thread compacts the same number of columns");
+static_assert(kColumnsPerThread == 4, "a thread compacts whole runs of 1, 2 or 4 columns");
 static_assert(kWindow * kMaxRowsPerGroup < 1 << 16 && kListed < 1 << 16, "two counters share one word in the scan");
 static_assert(kMaxRowsPerGroup <= kWarp && kMaxColumnsPerStage <= kWarp, "a lane a row, a lane a column");
 
@@ -111,21 +112,24 @@ __device__ void mark_window(WindowStorage& s, const std::int32_t* crow, const st
   __syncthreads();
 }
 
-// Appends the window's union columns to the list that holds `listed` already; returns the new length.
-__device__ int compact_window(WindowStorage& s, std::int32_t window, int listed) {
+// Appends the window's union columns, in whole runs, to the list that holds `listed` already; returns the new length.
+__device__ int compact_window(WindowStorage& s, int run, std::int32_t window, int listed) {
   const int first = threadIdx.x * kColumnsPerThread;
   std::uint32_t mine[kColumnsPerThread];
-  std::uint32_t counts = 0;  // columns in the upper half, blocks in the lower
+  bool used[kColumnsPerThread];  // in a run with a block
+  std::uint32_t counts = 0;      // columns in the upper half, blocks in the lower
+  for (int i = 0; i < kColumnsPerThread; i++) mine[i] = s.mask[first + i];
   for (int i = 0; i < kColumnsPerThread; i++) {
-    mine[i] = s.mask[first + i];
-    if (mine[i] != 0) counts += (1u << 16) + __popc(mine[i]);
+    used[i] = false;
+    for (int j = 0; j < kColumnsPerThread; j++) used[i] = used[i] || (j / run == i / run && mine[j] != 0);
+    if (used[i]) counts += (1u << 16) + __popc(mine[i]);
   }
   std::uint32_t total = 0;
   const std::uint32_t before = exclusive_sum(counts, s.warp_sum, total);
   int at = listed + static_cast<int>(before >> 16);
   std::int32_t blocks = s.blocks_before[listed] + static_cast<std::int32_t>(before & 0xffffu);
   for (int i = 0; i < kColumnsPerThread; i++) {
-    if (mine[i] == 0) continue;
+    if (!used[i]) continue;
     s.column[at] = window + first + i;
     s.rows[at] = mine[i];
     blocks += __popc(mine[i]);
@@ -136,12 +140,14 @@ __device__ int compact_window(WindowStorage& s, std::int32_t window, int listed)
 }
 
 // Cuts the list into stages. Unless the columns have ended, the last stage may still grow and is left over.
+// Stages begin where runs begin.
 __device__ void cut_stages(WindowStorage& s, const ScheduleSpec& spec, int listed, bool ended) {
+  const int run = spec.column_run;
   for (int i = threadIdx.x; i < listed; i += kStageThreads) {
     const int most = min(spec.columns_per_stage, listed - i);
     const std::int32_t limit = s.blocks_before[i] + spec.blocks_per_stage;
     int length = 0;
-    while (length < most && s.blocks_before[i + length + 1] <= limit) length++;
+    while (length + run <= most && s.blocks_before[i + length + run] <= limit) length += run;
     s.length[i] = static_cast<std::uint8_t>(length);
   }
   __syncthreads();
@@ -228,12 +234,12 @@ __global__ void __launch_bounds__(kStageThreads)
   std::int32_t stages = 0;
   bool ended = s.next_column == INT32_MAX;
   while (!ended) {
-    const std::int32_t window = s.next_column;
+    const std::int32_t window = s.next_column / spec.column_run * spec.column_run;
     __syncthreads();
     if (threadIdx.x == 0) s.next_column = INT32_MAX;
     mark_window(s, crow, col, rows, window);  // its first barrier orders the line above
     ended = s.next_column == INT32_MAX;
-    listed = compact_window(s, window, listed);
+    listed = compact_window(s, spec.column_run, window, listed);
     cut_stages(s, spec, listed, ended);
     const int cut_now = s.stage_count;
     const int first = cut_now * warp / kStageWarps, last = cut_now * (warp + 1) / kStageWarps;

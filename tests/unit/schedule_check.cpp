@@ -31,7 +31,13 @@ void check_stage(const ScheduleInMemory& s, const PatternCase& p, std::int32_t g
   require(count >= 1 && count <= spec.columns_per_stage, "column_count", index, count);
   require(stage.block_count <= spec.blocks_per_stage, "block_count", index, stage.block_count);
   require(stage.reserved == 0, "reserved is 0", index);
+  const int run = spec.column_run;
+  require(count % run == 0, "whole runs", index, count);
   for (int c = 1; c < count; c++) require(stage.column[c] > stage.column[c - 1], "columns ascend", index, c);
+  for (int c = 0; c < count; c++) {
+    require(stage.column[c] == stage.column[c / run * run] + c % run, "a run's columns are neighbours", index, c);
+    require(stage.column[c / run * run] % run == 0, "runs are aligned", index, c);
+  }
   for (int c = count; c < kMaxColumnsPerStage; c++) {
     require(stage.column[c] == stage.column[count - 1], "the tail repeats the last column", index, c);
   }
@@ -49,7 +55,8 @@ void check_stage(const ScheduleInMemory& s, const PatternCase& p, std::int32_t g
     for (int c = 0; c < count; c++) {
       if (!exists) continue;
       const bool bit = stage.row_mask[r] >> c & 1;
-      require(bit == p.has(row, stage.column[c]), "row_mask is the pattern", index, r, c);
+      require(bit == (stage.column[c] < p.block_cols && p.has(row, stage.column[c])), "row_mask is the pattern", index,
+              r, c);
       if (!bit) continue;
       const std::int32_t position = s.block_order[stage.first_block + blocks++];
       require(position >= p.crow[row] && position < p.crow[row + 1], "block_order stays in the row", index, r, c);
@@ -58,7 +65,7 @@ void check_stage(const ScheduleInMemory& s, const PatternCase& p, std::int32_t g
     }
   }
   require(blocks == stage.block_count, "block_count counts the blocks", index);
-  require(used_columns == (1u << count) - 1, "every column has a block", index);
+  for (int c = 0; c < count; c += run) require((used_columns >> c & ((1u << run) - 1)) != 0, "every run has a block", index);
   for (int part = spec.parts; part < kMaxParts; part++) {
     require(stage.part_offset[part] == blocks, "part_offset past the parts", index, part);
   }
@@ -69,7 +76,8 @@ void check_cut(const ScheduleInMemory& s, std::int32_t index) {
   const StageRecord &stage = s.stages[index], &next = s.stages[index + 1];
   require(next.column[0] > stage.column[stage.column_count - 1], "columns ascend from stage to stage", index);
   int next_blocks = 0;
-  for (const std::uint16_t mask : next.row_mask) next_blocks += mask & 1;
+  const unsigned first_run = (1u << s.plan.spec.column_run) - 1;
+  for (const std::uint16_t mask : next.row_mask) next_blocks += std::popcount(mask & first_run);
   require(stage.column_count == s.plan.spec.columns_per_stage ||
               stage.block_count + next_blocks > s.plan.spec.blocks_per_stage,
           "stages are as full as they can be", index);
@@ -162,9 +170,10 @@ ScheduleSpec random_spec(unsigned seed) {
   ScheduleSpec spec;
   spec.parts = pick(1, kMaxParts);
   spec.rows_per_group = spec.parts * pick(1, kMaxRowsPerGroup / spec.parts);
-  spec.columns_per_stage = pick(1, kMaxColumnsPerStage);
-  spec.blocks_per_stage =
-      pick(0, 1) ? pick(spec.rows_per_group, 3 * spec.rows_per_group) : pick(spec.rows_per_group, 255);
+  spec.column_run = 1 << pick(0, 2);
+  spec.columns_per_stage = spec.column_run * pick(1, kMaxColumnsPerStage / spec.column_run);
+  const int least = spec.rows_per_group * spec.column_run;
+  spec.blocks_per_stage = pick(0, 1) ? pick(least, 3 * least > 255 ? 255 : 3 * least) : pick(least, 255);
   return spec;
 }
 

@@ -1,6 +1,8 @@
 // Tile schedules of the host builder.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "triage/error.h"
 #include "unit/schedule_check.h"
 
@@ -33,6 +35,7 @@ TEST(Schedule, KeepsItsPromisesOnRandomPatterns) {
     const PatternCase p = random_case(seed, few_long_rows ? 400 : 60);
     ScheduleSpec spec = random_spec(seed);
     if (few_long_rows) spec.rows_per_group = spec.parts = 1 + seed % 3;
+    spec.blocks_per_stage = std::max(spec.blocks_per_stage, spec.rows_per_group * spec.column_run);
     HostSchedule schedule = build(spec, p, 1 + seed % 140);
     ASSERT_EQ(check_schedule(whole(schedule), p), "") << "whole groups, seed " << seed;
     ASSERT_EQ(check_schedule(split(schedule), p), "") << "split groups, seed " << seed;
@@ -80,12 +83,13 @@ TEST(Schedule, ViewsNameTheListThatFits) {
 }
 
 TEST(Schedule, UnusualSpecsAreRefused) {
-  const auto refused = [](int rows, int parts, int columns, int blocks) {
+  const auto refused = [](int rows, int parts, int columns, int blocks, int run = 1) {
     ScheduleSpec spec;
     spec.rows_per_group = rows;
     spec.parts = parts;
     spec.columns_per_stage = columns;
     spec.blocks_per_stage = blocks;
+    spec.column_run = run;
     try {
       plan_schedule(spec, 10, 10, 10, 1);
     } catch (const Error& error) {
@@ -102,6 +106,12 @@ TEST(Schedule, UnusualSpecsAreRefused) {
   EXPECT_TRUE(refused(8, 1, 0, 8));
   EXPECT_TRUE(refused(8, 1, 1, 7));
   EXPECT_TRUE(refused(8, 1, 1, 256));
+  EXPECT_FALSE(refused(24, 2, 12, 96, 4));
+  EXPECT_TRUE(refused(24, 2, 12, 95, 4));
+  EXPECT_TRUE(refused(8, 1, 6, 64, 4));
+  EXPECT_TRUE(refused(8, 1, 6, 64, 3));
+  EXPECT_TRUE(refused(8, 1, 6, 64, 0));
+  EXPECT_TRUE(refused(8, 1, 16, 128, 8));
 }
 
 TEST(Schedule, TooManyBlocksForInt32AreRefused) {
