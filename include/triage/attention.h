@@ -18,23 +18,23 @@ struct AttentionOptions {
   float softmax_scale = 0.0f;
   /// Query i attends key j only if j <= i + seqlen_k - seqlen_q (aligned at the bottom right).
   bool causal = false;
-  /// Query i attends key j only if i + seqlen_k - seqlen_q - window_left <= j <= i + seqlen_k - seqlen_q + window_right;
-  /// -1 means no limit on that side. `causal` is window_right = 0.
+  /// Query i attends key j only if i + seqlen_k - seqlen_q - window_left <= j <= i + seqlen_k - seqlen_q +
+  /// window_right; -1 means no limit on that side. `causal` is window_right = 0.
   std::int64_t window_left = -1;
   std::int64_t window_right = -1;
   /// If positive, logits become softcap * tanh(logit / softcap) before the mask, the logit being softmax_scale * q k.
   float softcap = 0.0f;
-  /// Sequences of different lengths, packed: int32 [batch + 1], starting at 0, never falling. With cu_seqlens_q, Q and O
-  /// are [total_q, heads, *]; with cu_seqlens_k, K and V are [total_k, kv_heads, *]. Each may be given without the other.
-  /// In host memory the content is checked; on a GPU it is believed (a launch does not wait for it).
+  /// Sequences of different lengths, packed: int32 [batch + 1], starting at 0, never falling. With cu_seqlens_q, Q and
+  /// O are [total_q, heads, *]; with cu_seqlens_k, K and V are [total_k, kv_heads, *]. Each may be given without the
+  /// other. In host memory the content is checked; on a GPU it is believed (a launch does not wait for it).
   const DLTensor* cu_seqlens_q = nullptr;
   const DLTensor* cu_seqlens_k = nullptr;
-  /// Upper bounds of the sequence lengths, required with cu_seqlens_q and cu_seqlens_k: no sequence may be longer. With
-  /// seqused_k, max_seqlen_k is a hint and may be 0: the cache's capacity.
+  /// Upper bounds of the sequence lengths, required with cu_seqlens_q and cu_seqlens_k. With seqused_k, max_seqlen_k
+  /// bounds the keys in use; 0 then means the cache's capacity.
   std::int64_t max_seqlen_q = 0;
   std::int64_t max_seqlen_k = 0;
-  /// Keys in use per sequence, int32 [batch]: K and V are caches longer than what counts. Not with cu_seqlens_k. On a GPU
-  /// values are clamped to 0 .. capacity, in host memory others are refused.
+  /// Keys in use per sequence, int32 [batch]: K and V are caches longer than what counts. Not with cu_seqlens_k. On a
+  /// GPU values are clamped to 0 .. max_seqlen_k (or the capacity), in host memory others are refused.
   const DLTensor* seqused_k = nullptr;
   /// Paged cache: int32 [batch, max_pages]; K and V are then [pages, page_size, kv_heads, *], page_size a power of two
   /// from 16 to 256; needs seqused_k. Key j of sequence b is row j % page_size of page block_table[b][j / page_size].
@@ -43,8 +43,8 @@ struct AttentionOptions {
   /// One learnable logit a head that takes part in the sum but has no value: float32 [heads]. Neither softmax_scale nor
   /// softcap applies to it.
   const DLTensor* sinks = nullptr;
-  /// Number of parts into which the keys are split, 1 to 64; 0 lets the library choose, 1 forbids splitting. The result is
-  /// the same within rounding and bitwise repeatable for a given number.
+  /// Number of parts into which the keys are split, 1 to 64; 0 lets the library choose, 1 forbids splitting. The result
+  /// is the same within rounding and bitwise repeatable for a given number.
   int num_splits = 0;
 };
 
@@ -55,22 +55,24 @@ struct AttentionOptions {
 ///   key and value head h / (heads / kv_heads).
 /// @param v [batch, seqlen_k, kv_heads, head_dim_v].
 /// @param o [batch, seqlen_q, heads, head_dim_v], dtype of q; no byte of it belongs to another tensor of the call.
-/// @param lse nullptr or float32 [batch, heads, seqlen_q] ([heads, total_q] with cu_seqlens_q), inner stride 1: natural log
+/// @param lse nullptr or float32 [batch, heads, seqlen_q] ([heads, total_q] with cu_seqlens_q), inner stride 1: natural
+/// log
 ///   of the sum of exponentials of the logits, the sink included. A query that attends nothing gives O = 0 and
 ///   lse = -inf (with a sink: lse = sink).
 ///
 /// head_dim: multiples of 8 from 8 to 256, head_dim_v likewise and independent of it. float16 and bfloat16 with fp32
-/// accumulation; on the CPU float32 and float64 as well. Lengths of 0 are legal: without queries nothing is done, without
-/// keys every query attends nothing. What lies outside of a sequence (padding, unused rows of a page, unused pages, other
-/// sequences) has no influence, be it NaN. NaN and infinity among the keys that a query attends reach its row of O and
-/// lse; among values that the mask hides from it they may.
+/// accumulation; on the CPU float32 and float64 as well. Lengths of 0 are legal: without queries nothing is done,
+/// without keys every query attends nothing. What lies outside of a sequence (padding, unused rows of a page, unused
+/// pages, other sequences) has no influence, be it NaN. NaN and infinity among the keys that a query attends reach its
+/// row of O and lse; among values that the mask hides from it they may.
 ///
 /// Nothing is allocated and nothing waits; a call can be captured in a CUDA graph. Errors: as in sparse_gemm.h.
 void attention_forward(const DLTensor& q, const DLTensor& k, const DLTensor& v, const DLTensor& o, const DLTensor* lse,
                        const AttentionOptions& options = {}, const Workspace& workspace = {}, Stream stream = nullptr);
 
 /// Bytes of workspace that the same call of `attention_forward` needs (often 0). Reads no tensor's data.
-std::size_t attention_forward_workspace_bytes(const DLTensor& q, const DLTensor& k, const DLTensor& v, const DLTensor& o,
-                                              const DLTensor* lse, const AttentionOptions& options = {});
+std::size_t attention_forward_workspace_bytes(const DLTensor& q, const DLTensor& k, const DLTensor& v,
+                                              const DLTensor& o, const DLTensor* lse,
+                                              const AttentionOptions& options = {});
 
 }  // namespace triage

@@ -2,7 +2,7 @@
  *
  * Every function that can fail returns a triage_status; what went wrong is a sentence in triage_last_error(). Results
  * come back through the last pointer argument and are left alone on failure. Meanings, shapes and dtypes are those of
- * block_pattern.h and sparse_gemm.h. Tensors are DLTensor views, read during the call and not kept. `stream` is a
+ * block_pattern.h, sparse_gemm.h and attention.h. Tensors are DLTensor views, read during the call and not kept. `stream` is a
  * cudaStream_t, NULL the legacy default stream; ignored for host memory. Functions may be called from any thread. */
 #ifndef TRIAGE_C_API_H
 #define TRIAGE_C_API_H
@@ -50,7 +50,7 @@ const char* triage_last_kernel(void);
 int triage_cuda_device_count(void);
 
 /* Every kernel as seen from `device`, as a JSON array of {"name", "operation", "family", "dtypes", "block_size",
- * "compiled", "can_run", "reason", "source", "source_sha256"}. The text is valid until this thread's next call. */
+ * "head_dims", "compiled", "can_run", "reason", "source", "source_sha256"}. The text is valid until this thread's next call. */
 triage_status triage_kernels_json(DLDevice device, const char** json);
 
 /* ---- Patterns ---- */
@@ -143,6 +143,34 @@ triage_status triage_sddmm_workspace_bytes(const triage_pattern* pattern, const 
 /* Rewrites canonical values for TRIAGE_VALUES_PACKED; packed_for is a triage_packed_for. */
 triage_status triage_prepack(const triage_pattern* pattern, const DLTensor* values, const DLTensor* packed,
                              int32_t packed_for, void* stream);
+
+/* ---- Attention ---- */
+
+typedef struct triage_attention_options {
+  float softmax_scale;          /* default 0: 1/sqrt(head_dim) */
+  int32_t causal;               /* default 0; else 1 */
+  int64_t window_left;          /* default -1: no limit */
+  int64_t window_right;         /* default -1: no limit */
+  float softcap;                /* default 0: none */
+  const DLTensor* cu_seqlens_q; /* default NULL, as all tensors here */
+  const DLTensor* cu_seqlens_k;
+  int64_t max_seqlen_q; /* default 0 */
+  int64_t max_seqlen_k;
+  const DLTensor* seqused_k;
+  const DLTensor* block_table;
+  const DLTensor* sinks;
+  int32_t num_splits; /* default 0: the library chooses */
+} triage_attention_options;
+
+triage_attention_options triage_attention_defaults(void);
+
+/* o = softmax(softmax_scale * q k^T + mask) v; lse may be NULL */
+triage_status triage_attention_forward(const DLTensor* q, const DLTensor* k, const DLTensor* v, const DLTensor* o,
+                                       const DLTensor* lse, const triage_attention_options* options,
+                                       const triage_workspace* workspace, void* stream);
+triage_status triage_attention_forward_workspace_bytes(const DLTensor* q, const DLTensor* k, const DLTensor* v,
+                                                       const DLTensor* o, const DLTensor* lse,
+                                                       const triage_attention_options* options, size_t* bytes);
 
 #ifdef __cplusplus
 }

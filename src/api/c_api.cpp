@@ -99,6 +99,29 @@ triage::SddmmOptions from_c(const triage_sddmm_options* options) {
   return result;
 }
 
+triage::AttentionOptions from_c(const triage_attention_options* options) {
+  triage::AttentionOptions result;
+  if (options == nullptr) return result;
+  if (options->causal != 0 && options->causal != 1) {
+    throw triage::Error(ErrorCode::invalid_argument,
+                        "options.causal is " + std::to_string(options->causal) + ", accepted: 0 or 1");
+  }
+  result.softmax_scale = options->softmax_scale;
+  result.causal = options->causal == 1;
+  result.window_left = options->window_left;
+  result.window_right = options->window_right;
+  result.softcap = options->softcap;
+  result.cu_seqlens_q = options->cu_seqlens_q;
+  result.cu_seqlens_k = options->cu_seqlens_k;
+  result.max_seqlen_q = options->max_seqlen_q;
+  result.max_seqlen_k = options->max_seqlen_k;
+  result.seqused_k = options->seqused_k;
+  result.block_table = options->block_table;
+  result.sinks = options->sinks;
+  result.num_splits = options->num_splits;
+  return result;
+}
+
 std::string quoted(std::string_view text) {
   std::string json = "\"";
   for (const char c : text) {
@@ -121,7 +144,7 @@ std::string to_json(const triage::KernelReport& report) {
   for (const std::string& dtype : report.dtypes) dtypes += (dtypes.empty() ? "" : ", ") + quoted(dtype);
   return "{\"name\": " + quoted(report.name) + ", \"operation\": " + quoted(report.operation) +
          ", \"family\": " + quoted(report.family) + ", \"dtypes\": [" + dtypes + "]" +
-         ", \"block_size\": " + std::to_string(report.block_size) +
+         ", \"block_size\": " + std::to_string(report.block_size) + ", \"head_dims\": " + quoted(report.head_dims) +
          ", \"compiled\": " + (report.compiled ? "true" : "false") +
          ", \"can_run\": " + (report.can_run ? "true" : "false") + ", \"reason\": " + quoted(report.reason) +
          ", \"source\": " + quoted(report.source) + ", \"source_sha256\": " + quoted(report.source_sha256) + "}";
@@ -298,5 +321,29 @@ triage_status triage_prepack(const triage_pattern* pattern, const DLTensor* valu
   return guarded([&] {
     triage::prepack(require_pattern(pattern, "pattern"), require(values, "values"), require(packed, "packed"),
                     static_cast<triage::PackedFor>(packed_for), stream);
+  });
+}
+
+triage_attention_options triage_attention_defaults(void) {
+  const triage::AttentionOptions o;
+  return {o.softmax_scale, o.causal,       o.window_left, o.window_right, o.softcap, o.cu_seqlens_q, o.cu_seqlens_k,
+          o.max_seqlen_q,  o.max_seqlen_k, o.seqused_k,   o.block_table,  o.sinks,   o.num_splits};
+}
+
+triage_status triage_attention_forward(const DLTensor* q, const DLTensor* k, const DLTensor* v, const DLTensor* o,
+                                       const DLTensor* lse, const triage_attention_options* options,
+                                       const triage_workspace* workspace, void* stream) {
+  return guarded([&] {
+    triage::attention_forward(require(q, "q"), require(k, "k"), require(v, "v"), require(o, "o"), lse, from_c(options),
+                              from_c(workspace), stream);
+  });
+}
+
+triage_status triage_attention_forward_workspace_bytes(const DLTensor* q, const DLTensor* k, const DLTensor* v,
+                                                       const DLTensor* o, const DLTensor* lse,
+                                                       const triage_attention_options* options, size_t* bytes) {
+  return guarded([&] {
+    require(bytes, "bytes") = triage::attention_forward_workspace_bytes(
+        require(q, "q"), require(k, "k"), require(v, "v"), require(o, "o"), lse, from_c(options));
   });
 }

@@ -6,6 +6,7 @@
 #include <limits>
 #include <string>
 
+#include "api/launch.h"
 #include "api/pattern_data.h"
 #include "api/tensor_check.h"
 #include "registry/registry.h"
@@ -13,8 +14,6 @@
 namespace triage {
 
 namespace {
-
-thread_local const char* last_kernel_name = "";
 
 constexpr std::int64_t kManyTiles = std::numeric_limits<std::int32_t>::max();
 
@@ -185,39 +184,20 @@ std::size_t query_workspace(const BlockPattern& pattern, Checked checked) {
   return needed_workspace(kernel, checked.call);
 }
 
-void check_workspace(const Workspace& workspace, std::size_t needed, const SparseGemmKernel& kernel,
-                     const Checked& checked) {
-  if (needed == 0) return;
-  if (workspace.bytes < needed) {
-    throw Error(ErrorCode::out_of_memory, "workspace.bytes is " + std::to_string(workspace.bytes) + ", but " +
-                                              kernel.name + " needs " + std::to_string(needed) +
-                                              " (what the *_workspace_bytes query answers)");
-  }
-  if (workspace.data == nullptr) {
-    fail_argument("workspace.data is null, but " + std::string(kernel.name) + " needs " + std::to_string(needed) +
-                  " bytes");
-  }
-  if (reinterpret_cast<std::uintptr_t>(workspace.data) % 256 != 0) {
-    fail_argument("workspace.data is not aligned to 256 bytes");
-  }
-  const Extent scratch = extent("workspace", workspace.data, needed);
-  check_no_overlap(scratch, checked.output);
-  for (const Extent& input : checked.inputs) check_no_overlap(scratch, input);
-}
-
 void run(const BlockPattern& pattern, Checked checked, const Workspace& workspace, Stream stream) {
   if (checked.empty) {
-    last_kernel_name = "";
+    set_last_kernel("");
     return;
   }
   SparseGemmCall& call = checked.call;
   const SparseGemmKernel& kernel = select_kernel(pattern, call);
-  check_workspace(workspace, needed_workspace(kernel, call), kernel, checked);
+  const Extent tensors[] = {checked.output, checked.inputs[0], checked.inputs[1], checked.inputs[2]};
+  check_workspace(workspace, needed_workspace(kernel, call), kernel.name, tensors);
   call.workspace = workspace;
   call.stream = stream;
   const DeviceGuard guard(call.device->dl);
   kernel.launch(call);
-  last_kernel_name = kernel.name;
+  set_last_kernel(kernel.name);
 }
 
 }  // namespace
@@ -264,7 +244,7 @@ void prepack(const BlockPattern& pattern, const DLTensor& values, const DLTensor
   check_no_overlap(extent("packed", to, values_bytes(call.problem)),
                    extent("values", call.values, values_bytes(call.problem)));
   if (call.problem.nnz_blocks == 0) {
-    last_kernel_name = "";
+    set_last_kernel("");
     return;
   }
   if (!aligned(call.values)) fail_argument("values is not aligned to 16 bytes, which packing needs");
@@ -274,9 +254,7 @@ void prepack(const BlockPattern& pattern, const DLTensor& values, const DLTensor
   call.stream = stream;
   const DeviceGuard guard(device);
   kernel.prepack(call, to);
-  last_kernel_name = kernel.name;
+  set_last_kernel(kernel.name);
 }
-
-std::string last_kernel() { return last_kernel_name; }
 
 }  // namespace triage

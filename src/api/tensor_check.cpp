@@ -72,10 +72,10 @@ DLDevice check_device(const char* name, const DLTensor& tensor) {
       argument(name, "is on " + device_text(tensor.device) + ", accepted: kDLCPU (1), kDLCUDAHost (3), kDLCUDA (2)"));
 }
 
-void check_same_device(const char* name, const DLTensor& tensor, DLDevice device) {
+void check_same_device(const char* name, const DLTensor& tensor, DLDevice device, const char* other) {
   const DLDevice found = check_device(name, tensor);
   if (found.device_type != device.device_type || found.device_id != device.device_id) {
-    fail_argument(argument(name, "is on " + device_text(found) + ", but the pattern is on " + device_text(device) +
+    fail_argument(argument(name, "is on " + device_text(found) + ", but " + other + " is on " + device_text(device) +
                                      "; all tensors of a call share one device"));
   }
 }
@@ -211,16 +211,21 @@ Extent extent(const char* name, const void* data, std::size_t bytes) {
   return {name, begin, begin + bytes, 0, 0};
 }
 
-void check_no_overlap(const Extent& output, const Extent& other) {
-  if (output.begin == output.end || other.begin == other.end) return;
-  if (output.begin >= other.end || other.begin >= output.end) return;
+bool overlaps(const Extent& output, const Extent& other) {
+  if (output.begin == output.end || other.begin == other.end) return false;
+  if (output.begin >= other.end || other.begin >= output.end) return false;
   // Two views of one buffer with the same stride, in different columns of it.
   if (output.stride_bytes != 0 && output.stride_bytes == other.stride_bytes) {
     const std::int64_t stride = output.stride_bytes;
     const auto distance = static_cast<std::int64_t>(other.begin - output.begin);  // may be negative
     const std::int64_t column = ((distance % stride) + stride) % stride;
-    if (column >= output.row_bytes && column + other.row_bytes <= stride) return;
+    if (column >= output.row_bytes && column + other.row_bytes <= stride) return false;
   }
+  return true;
+}
+
+void check_no_overlap(const Extent& output, const Extent& other) {
+  if (!overlaps(output, other)) return;
   fail_argument(std::string(output.name) + " overlaps " + other.name + "; the output must have memory of its own");
 }
 

@@ -24,7 +24,8 @@ std::string shape_text(const DLTensor& tensor);  ///< "[3, 4]"
 
 /// kDLCPU and kDLCUDAHost (pinned) are the host, kDLCUDA is CUDA; the rest is refused.
 DLDevice check_device(const char* name, const DLTensor& tensor);
-void check_same_device(const char* name, const DLTensor& tensor, DLDevice device);
+/// @param other whose device it must be, for the sentence
+void check_same_device(const char* name, const DLTensor& tensor, DLDevice device, const char* other = "the pattern");
 
 /// ndim, shape pointer, no negative or overlong dimension, one lane.
 void check_shape_fields(const char* name, const DLTensor& tensor, int ndim);
@@ -62,7 +63,10 @@ struct Extent {
 Extent extent(const char* name, const Matrix& matrix, int element_bytes);
 Extent extent(const char* name, const void* data, std::size_t bytes);
 
-/// Refuses `output` if it shares a byte with `other`. Columns of one buffer side by side do not.
+/// Whether both may share a byte. Columns of one buffer side by side do not.
+bool overlaps(const Extent& output, const Extent& other);
+
+/// Refuses `output` if it shares a byte with `other`.
 void check_no_overlap(const Extent& output, const Extent& other);
 
 int element_bytes(DType dtype);

@@ -1,5 +1,5 @@
-// The shape of an attention row of the registry, and the validated call that its kernel gets. Plain structs: the kernels
-// of src/attention and src/cpu include this header, and device/ and ptx/, and nothing else of the host side.
+// The shape of an attention row of the registry, and the validated call that its kernel gets. Plain structs: the
+// kernels of src/attention and src/cpu include this header, and device/ and ptx/, and nothing else of the host side.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,8 @@ namespace triage {
 
 inline constexpr int kMaxHeadDim = 256;
 inline constexpr int kMaxSplits = 64;
-/// No sequence, no total of sequences and no cache is longer: positions and differences of positions fit int32. Element
-/// offsets do not: they take 64 bits.
+/// No sequence, no packed tensor and no cache of a sequence is longer: positions and differences of positions fit
+/// int32. Element offsets do not: they take 64 bits.
 inline constexpr std::int64_t kMaxSequence = std::int64_t{1} << 30;
 
 /// Everything that selection may look at. Known on the host: no field comes from device memory.
@@ -32,7 +32,7 @@ struct AttentionProblem {
   float softcap = 0.0f;                     ///< 0: none
   bool varlen_q = false, varlen_k = false;  ///< cu_seqlens given
   bool has_seqused_k = false;               ///< never with varlen_k
-  int page_size = 0;                        ///< 0: K and V are not paged; else a power of two, 16 to 256, with seqused_k
+  int page_size = 0;  ///< 0: K and V are not paged; else a power of two, 16 to 256, with seqused_k
   bool has_sinks = false, has_lse = false;
   int num_splits = 0;  ///< 0: the kernel chooses; else 1 to kMaxSplits, of which it may leave some empty
   /// Pointers of Q, K, V and O 16-byte aligned, all their strides but the inner one multiples of 16 bytes.
@@ -44,24 +44,26 @@ struct AttentionProblem {
 };
 
 /// A [batch, sequence, heads, head_dim] view; strides in elements and not negative, the inner one is 1. With cu_seqlens
-/// the batch stride is 0 and sequences start at row cu_seqlens[b]; a paged cache has pages in the place of the batch. The
-/// stride of a dimension of length 1 is that of a compact tensor, whatever the caller wrote. Strides of 0 (a broadcast
-/// input) occur; O has none and its elements are apart.
+/// the batch stride is 0 and sequences start at row cu_seqlens[b]; a paged cache has pages in the place of the batch.
+/// The stride of a dimension of length 1 is that of a compact tensor, whatever the caller wrote. Strides of 0 (a
+/// broadcast input) occur; O has none and its elements are apart.
 struct AttentionTensor {
   void* data = nullptr;  ///< nullptr only if the view has no element (K and V with seqlen_k 0)
   std::int64_t batch_stride = 0, sequence_stride = 0, head_stride = 0;
 };
 
 /// A validated call with at least one query row. What a kernel owes:
-///   - Sequence b has its queries at rows [cu_seqlens_q[b], cu_seqlens_q[b + 1]) of Q and O (else all seqlen_q of batch b)
+///   - Sequence b has its queries at rows [cu_seqlens_q[b], cu_seqlens_q[b + 1]) of Q and O (else all seqlen_q of batch
+///   b)
 ///     and keys likewise by cu_seqlens_k; with seqused_k the first clamp(seqused_k[b], 0, seqlen_k) keys of its cache.
-///     Any of these may be 0. In a paged cache key j is row j % page_size of page block_table[b * stride + j / page_size];
-///     entries for j >= seqused_k[b] must not be read: they may be any number.
+///     Any of these may be 0. In a paged cache key j is row j % page_size of page block_table[b * stride + j /
+///     page_size]; entries for j >= seqused_k[b] must not be read: they may be any number.
 ///   - Query i of lq attends key j of lk if d - window_left <= j <= d + window_right with d = i + lk - lq.
 ///   - logit = softmax_scale * q k, then softcap * tanh(logit / softcap). O = sum exp(logit - m) v / sum, lse =
 ///     m + log(sum); the sink of head h adds exp(sinks[h] - m) to the sum. No key and no sink: O = 0, lse = -inf.
 ///   - Every row of every sequence is written, nothing else: not rows of Q between sequences, not padding.
-///   - Rows of K and V outside of the sequence must not matter whatever their bits: a zero weight times NaN is NaN, so a
+///   - Rows of K and V outside of the sequence must not matter whatever their bits: a zero weight times NaN is NaN, so
+///   a
 ///     tile that reaches past the end of a sequence holds zeros there (values), and logits are masked, not added to.
 ///   - Enqueued on `stream` of `device` (current already), no allocation, no synchronisation, bitwise repeatable. The
 ///     workspace has the bytes that workspace_bytes answered for this problem, 256-byte aligned, content arbitrary.
@@ -71,13 +73,13 @@ struct AttentionCall {
   float* lse = nullptr;  ///< element (b, h, i) at b * lse_batch_stride + h * lse_head_stride + i; with cu_seqlens_q the
                          ///< batch stride is 0 and i is the row of Q
   std::int64_t lse_batch_stride = 0, lse_head_stride = 0;
-  float softmax_scale = 1.0f;  ///< positive
+  float softmax_scale = 1.0f;                  ///< positive
   const std::int32_t* cu_seqlens_q = nullptr;  ///< [batch + 1]
   const std::int32_t* cu_seqlens_k = nullptr;
   const std::int32_t* seqused_k = nullptr;    ///< [batch]
   const std::int32_t* block_table = nullptr;  ///< [batch, block_table_stride]
   std::int64_t block_table_stride = 0;
-  std::int64_t pages = 0;  ///< of the cache, for bounds of a tensor map
+  std::int64_t pages = 0;        ///< of the cache, for bounds of a tensor map
   const float* sinks = nullptr;  ///< [heads]
   Workspace workspace;
   void* stream = nullptr;  ///< cudaStream_t

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "cpu/cpu_kernels.h"
+#include "registry/attention_registry.h"
 #include "registry/source_hash.h"
 #include "sparse_gemm/sm80_kernels.h"
 #include "sparse_gemm/sm90_kernels.h"
@@ -30,6 +31,21 @@ constexpr int kSm80Devices[] = {80, 86, 87, 89, 90, 100, 103, 120, 121};
 
 }  // namespace
 
+std::vector<std::string> split_words(std::string_view text) {
+  std::vector<std::string> words;
+  while (!text.empty()) {
+    const std::size_t space = std::min(text.find(' '), text.size());
+    if (space > 0) words.emplace_back(text.substr(0, space));
+    text.remove_prefix(std::min(space + 1, text.size()));
+  }
+  return words;
+}
+
+bool lists_dtype(std::string_view dtypes, DType dtype) {
+  const std::vector<std::string> words = split_words(dtypes);
+  return std::find(words.begin(), words.end(), dtype_name(dtype)) != words.end();
+}
+
 Support family_runs_on(Family family, const Device& device) {
   const int cc = device.compute_capability;
   const auto only_if = [&](bool ok, const char* needed) -> Support {
@@ -53,27 +69,6 @@ Support family_runs_on(Family family, const Device& device) {
 }
 
 namespace {
-
-std::vector<std::string> split_words(std::string_view text) {
-  std::vector<std::string> words;
-  while (!text.empty()) {
-    const std::size_t space = std::min(text.find(' '), text.size());
-    if (space > 0) words.emplace_back(text.substr(0, space));
-    text.remove_prefix(std::min(space + 1, text.size()));
-  }
-  return words;
-}
-
-bool takes_dtype(const SparseGemmKernel& kernel, DType dtype) {
-  const std::string_view wanted = dtype_name(dtype);
-  std::string_view words = kernel.dtypes;
-  while (!words.empty()) {
-    const std::size_t space = std::min(words.find(' '), words.size());
-    if (words.substr(0, space) == wanted) return true;
-    words.remove_prefix(std::min(space + 1, words.size()));
-  }
-  return false;
-}
 
 // Whether this build holds code for the kernel on this device at all.
 Support built_for(const SparseGemmKernel& kernel, const Device& device) {
@@ -180,7 +175,7 @@ Support judge(const SparseGemmKernel& kernel, const SparseGemmProblem& problem, 
   if (kernel.block != 0 && kernel.block != problem.block) {
     return {false, "it takes blocks of " + std::to_string(kernel.block)};
   }
-  if (!takes_dtype(kernel, problem.dtype)) return {false, std::string("it takes ") + kernel.dtypes};
+  if (!lists_dtype(kernel.dtypes, problem.dtype)) return {false, std::string("it takes ") + kernel.dtypes};
   if (problem.values_layout == ValuesLayout::packed && kernel.prepack == nullptr) {
     return {false, "it reads canonical values only"};
   }
@@ -236,7 +231,7 @@ std::vector<KernelReport> kernel_reports(DLDevice dl) {
     problem.nnz_blocks = problem.rows / problem.block;
     for (DType dtype : {DType::float16, DType::bfloat16, DType::float32, DType::float64}) {
       problem.dtype = dtype;
-      if (takes_dtype(*kernel, dtype)) break;
+      if (lists_dtype(kernel->dtypes, dtype)) break;
     }
     const Support support = judge(*kernel, problem, device);
     report.can_run = support.ok;
@@ -245,6 +240,7 @@ std::vector<KernelReport> kernel_reports(DLDevice dl) {
     report.source_sha256 = std::string(source_sha256(kernel->source));
     reports.push_back(std::move(report));
   }
+  for (KernelReport& report : attention_reports(device)) reports.push_back(std::move(report));
   return reports;
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "registry/kernel.h"
@@ -12,6 +14,10 @@ namespace triage {
 const char* dtype_name(DType dtype);              ///< "float16", ...
 const char* operation_name(Operation operation);  ///< "sparse_gemm.spmm", ...
 const char* family_name(Family family);           ///< "sm80", ...
+
+/// The words of a space-separated list, and whether `dtype` is one of them: how rows name their dtypes.
+std::vector<std::string> split_words(std::string_view text);
+bool lists_dtype(std::string_view dtypes, DType dtype);
 
 /// Every kernel of block-sparse GEMM, in order of preference.
 std::span<const SparseGemmKernel* const> sparse_gemm_kernels();

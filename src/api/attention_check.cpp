@@ -1,0 +1,493 @@
+#include "api/attention_check.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+namespace triage {
+
+namespace {
+
+// One dimension of a strided view.
+struct Axis {
+  std::int64_t length = 0, stride = 0;
+};
+
+// A checked strided view: Q, K, V, O or lse. Axes from the outermost to the innermost.
+struct StridedView {
+  const char* name = "";
+  void* data = nullptr;
+  int element_size = 0;
+  std::vector<Axis> axes;
+
+  bool has_elements() const {
+    return std::all_of(axes.begin(), axes.end(), [](const Axis& axis) { return axis.length > 0; });
+  }
+};
+
+std::string number(std::int64_t value) { return std::to_string(value); }
+
+// Shape, device and data were checked before. Negative strides are refused, the inner one is 1, and every offset in
+// bytes fits 63 bits. An axis of length 1 gets its compact stride.
+std::vector<Axis> check_strides(const char* name, const DLTensor& tensor, int element_size) {
+  std::vector<Axis> axes(static_cast<std::size_t>(tensor.ndim));
+  bool any = true;
+  std::int64_t compact = 1;
+  for (int i = tensor.ndim - 1; i >= 0; i--) {
+    axes[i] = {tensor.shape[i], compact};
+    compact *= std::max<std::int64_t>(tensor.shape[i], 1);
+    any = any && tensor.shape[i] > 0;
+  }
+  if (tensor.strides == nullptr || !any) return axes;
+  const int inner = tensor.ndim - 1;
+  std::int64_t room = std::numeric_limits<std::int64_t>::max() / 2 / element_size - axes[inner].length;
+  for (int i = 0; i < tensor.ndim; i++) {
+    const std::int64_t stride = tensor.strides[i];
+    if (tensor.shape[i] == 1) continue;
+    if (i == inner && stride != 1) {
+      fail_argument(std::string(name) + " has the inner stride " + number(stride) + ", accepted: 1");
+    }
+    if (stride < 0) {
+      fail_argument(std::string(name) + " has the stride " + number(stride) + " in dimension " + number(i) +
+                    ", accepted: 0 or more");
+    }
+    axes[i].stride = stride;
+    if (i == inner) continue;
+    if (stride > room / (tensor.shape[i] - 1)) {
+      fail_argument(std::string(name) + " has the stride " + number(stride) + " in dimension " + number(i) +
+                    "; its offsets do not fit 64 bits");
+    }
+    room -= stride * (tensor.shape[i] - 1);
+  }
+  return axes;
+}
+
+std::vector<Axis> by_stride(const StridedView& view) {
+  std::vector<Axis> axes;
+  for (const Axis& axis : view.axes) {
+    if (axis.length > 1) axes.push_back(axis);
+  }
+  std::stable_sort(axes.begin(), axes.end(), [](const Axis& a, const Axis& b) { return a.stride < b.stride; });
+  return axes;
+}
+
+// The elements of an output lie apart: each axis steps over all that the axes of smaller strides reach.
+void check_apart(const StridedView& view) {
+  if (!view.has_elements()) return;
+  std::int64_t reach = 1;
+  for (const Axis& axis : by_stride(view)) {
+    if (axis.stride < reach) {
+      fail_argument(
+          std::string(view.name) + " has the stride " + number(axis.stride) +
+          ", with which its elements share memory; accepted: strides of an output whose elements lie apart (" +
+          number(reach) + " or more here)");
+    }
+    reach += axis.stride * (axis.length - 1);
+  }
+}
+
+// The bytes of a view, once for each of its strides as a period: side by side in one buffer (Q, K and V packed, or O
+// beside them), two views have a period in common.
+std::vector<Extent> extents_of(const StridedView& view) {
+  if (!view.has_elements()) return {Extent{view.name}};
+  const std::vector<Axis> axes = by_stride(view);
+  std::int64_t reach = 1;
+  std::vector<Extent> extents;
+  Extent all{view.name};
+  all.begin = reinterpret_cast<std::uintptr_t>(view.data);
+  for (const Axis& axis : axes) reach += axis.stride * (axis.length - 1);
+  all.end = all.begin + static_cast<std::uintptr_t>(reach * view.element_size);
+  extents.push_back(all);
+  reach = 1;
+  for (std::size_t i = 0; i < axes.size(); i++) {
+    const std::int64_t period = axes[i].stride;
+    const bool outer_follow = std::all_of(axes.begin() + static_cast<std::ptrdiff_t>(i), axes.end(),
+                                          [&](const Axis& axis) { return period > 0 && axis.stride % period == 0; });
+    if (outer_follow && reach <= period) {
+      Extent periodic = all;
+      periodic.row_bytes = reach * view.element_size;
+      periodic.stride_bytes = period * view.element_size;
+      extents.push_back(periodic);
+    }
+    reach += period * (axes[i].length - 1);
+  }
+  return extents;
+}
+
+void check_no_shared_byte(const StridedView& output, const StridedView& other) {
+  const std::vector<Extent> ours = extents_of(output), theirs = extents_of(other);
+  for (const Extent& a : ours) {
+    for (const Extent& b : theirs) {
+      if (!overlaps(a, b)) return;
+    }
+  }
+  check_no_overlap(ours.front(), theirs.front());
+}
+
+class AttentionChecker {
+ public:
+  AttentionChecker(const DLTensor& q, const DLTensor& k, const DLTensor& v, const DLTensor& o, const DLTensor* lse,
+                   const AttentionOptions& options)
+      : options_(options), problem_(checked_.call.problem) {
+    read_queries(q);
+    read_keys(k, v);
+    read_output(o, lse);
+    check_scalars();
+    read_lengths();
+    read_sinks();
+    finish();
+  }
+
+  CheckedAttention take() { return std::move(checked_); }
+
+ private:
+  AttentionCall& call() { return checked_.call; }
+
+  StridedView read(const char* name, const DLTensor& tensor, int ndim, bool first = false) {
+    check_shape_fields(name, tensor, ndim);
+    if (first) {
+      device_ = check_device(name, tensor);
+      problem_.dtype = check_float_dtype(name, tensor);
+    } else {
+      check_same_device(name, tensor, device_, "q");
+      check_dtype(name, tensor, problem_.dtype);
+    }
+    StridedView view;
+    view.name = name;
+    view.element_size = element_bytes(problem_.dtype);
+    view.data = check_data(name, tensor);
+    view.axes = check_strides(name, tensor, view.element_size);
+    for (int i = 0; i < tensor.ndim; i++) {
+      if (tensor.shape[i] > kMaxSequence) {
+        fail_argument(std::string(name) + " has the shape " + shape_text(tensor) + "; accepted: lengths up to 2^30");
+      }
+    }
+    return view;
+  }
+
+  // Head dimensions: what every kernel's tiles and 16-byte copies rest on.
+  static int head_dim(const char* name, const DLTensor& tensor) {
+    const std::int64_t dim = tensor.shape[tensor.ndim - 1];
+    if (dim < 8 || dim > kMaxHeadDim || dim % 8 != 0) {
+      fail_argument(std::string(name) + " has the head dimension " + number(dim) +
+                    ", accepted: multiples of 8 from 8 to " + number(kMaxHeadDim));
+    }
+    return static_cast<int>(dim);
+  }
+
+  // [batch, sequence, heads, dim], or [rows, heads, dim] when `packed`.
+  static AttentionTensor tensor_of(const StridedView& view, bool packed) {
+    const std::size_t sequence = packed ? 0 : 1;
+    return {view.data, packed ? 0 : view.axes[0].stride, view.axes[sequence].stride, view.axes[sequence + 1].stride};
+  }
+
+  void read_queries(const DLTensor& q) {
+    problem_.varlen_q = options_.cu_seqlens_q != nullptr;
+    problem_.varlen_k = options_.cu_seqlens_k != nullptr;
+    q_ = read("q", q, problem_.varlen_q ? 3 : 4, true);
+    checked_.call.device = &probe_device(device_);
+    const int sequence = problem_.varlen_q ? 0 : 1;
+    problem_.heads = q.shape[sequence + 1];
+    problem_.head_dim = head_dim("q", q);
+    if (problem_.varlen_q) {
+      call().cu_seqlens_q = read_cu_seqlens("options.cu_seqlens_q", *options_.cu_seqlens_q);
+      problem_.total_q = q.shape[0];
+      problem_.seqlen_q = longest("options.max_seqlen_q", options_.max_seqlen_q, problem_.total_q, "total_q");
+      check_cu_seqlens("options.cu_seqlens_q", call().cu_seqlens_q, problem_.total_q, problem_.seqlen_q, "q");
+    } else {
+      problem_.batch = q.shape[0];
+      problem_.seqlen_q = q.shape[1];
+      problem_.total_q = problem_.batch * problem_.seqlen_q;
+      batch_source_ = "the batch of q";
+    }
+    call().q = tensor_of(q_, problem_.varlen_q);
+  }
+
+  void read_keys(const DLTensor& k, const DLTensor& v) {
+    const bool paged = options_.block_table != nullptr, used = options_.seqused_k != nullptr;
+    if (problem_.varlen_k && (paged || used)) {
+      fail_argument(std::string("options.cu_seqlens_k is given with ") +
+                    (paged ? "options.block_table" : "options.seqused_k") +
+                    "; accepted: one of them (a cache's lengths are options.seqused_k)");
+    }
+    if (paged && !used) fail_argument("options.block_table needs options.seqused_k, the keys in use of each sequence");
+    const int ndim = problem_.varlen_k ? 3 : 4;
+    k_ = read("k", k, ndim);
+    v_ = read("v", v, ndim);
+    const int sequence = ndim - 3;
+    problem_.kv_heads = k.shape[sequence + 1];
+    if (head_dim("k", k) != problem_.head_dim) {
+      fail_argument("k has the head dimension " + number(k.shape[ndim - 1]) +
+                    ", accepted: " + number(problem_.head_dim) + ", that of q");
+    }
+    problem_.head_dim_v = head_dim("v", v);
+    const std::int64_t dim_v = problem_.head_dim_v;
+    if (problem_.varlen_k) {
+      check_lengths("v", v, {k.shape[0], k.shape[1], dim_v},
+                    "[total_k, kv_heads, head_dim_v] with total_k and kv_heads of k");
+    } else {
+      check_lengths("v", v, {k.shape[0], k.shape[1], k.shape[2], dim_v},
+                    "[batch, seqlen_k, kv_heads, head_dim_v] with all but the last of k");
+    }
+    if (problem_.heads > 0 && (problem_.kv_heads == 0 || problem_.heads % problem_.kv_heads != 0)) {
+      fail_argument("k has " + number(problem_.kv_heads) + " heads, accepted: a divisor of the " +
+                    number(problem_.heads) + " heads of q");
+    }
+    if (problem_.varlen_k) {
+      call().cu_seqlens_k = read_cu_seqlens("options.cu_seqlens_k", *options_.cu_seqlens_k);
+      problem_.total_k = k.shape[0];
+      problem_.seqlen_k = longest("options.max_seqlen_k", options_.max_seqlen_k, problem_.total_k, "total_k");
+      check_cu_seqlens("options.cu_seqlens_k", call().cu_seqlens_k, problem_.total_k, problem_.seqlen_k, "k");
+    } else {
+      problem_.total_k = k.shape[0] * k.shape[1];
+      problem_.seqlen_k = k.shape[1];
+    }
+    if (problem_.total_k > kMaxSequence && problem_.varlen_k) fail_argument("k has more than 2^30 rows");
+    call().k = tensor_of(k_, problem_.varlen_k);
+    call().v = tensor_of(v_, problem_.varlen_k);
+    if (paged) {
+      read_pages(k);
+    } else if (!problem_.varlen_k && k.shape[0] != batch()) {
+      fail_argument("k has the batch " + number(k.shape[0]) + ", accepted: " + number(batch()) + ", " + batch_source_);
+    }
+  }
+
+  std::int64_t batch() const { return problem_.batch; }
+
+  void read_pages(const DLTensor& k) {
+    const DLTensor& table = *options_.block_table;
+    const char* name = "options.block_table";
+    problem_.page_size = static_cast<int>(k.shape[1]);
+    if (k.shape[1] < 16 || k.shape[1] > 256 || (k.shape[1] & (k.shape[1] - 1)) != 0) {
+      fail_argument("k has pages of " + number(k.shape[1]) +
+                    " rows, accepted: 16, 32, 64, 128 or 256 with options.block_table");
+    }
+    check_int32(name, table, 2);
+    if (table.shape[0] != batch()) {
+      fail_argument(std::string(name) + " has " + number(table.shape[0]) + " rows, accepted: " + number(batch()) +
+                    ", " + batch_source_);
+    }
+    call().block_table = static_cast<const std::int32_t*>(check_data(name, table));
+    call().block_table_stride = check_row_stride(name, table);
+    call().pages = k.shape[0];
+    problem_.seqlen_k = table.shape[1] * problem_.page_size;
+    if (table.shape[1] > kMaxSequence / problem_.page_size) {
+      fail_argument(std::string(name) + " has " + number(table.shape[1]) +
+                    " columns; accepted: pages for up to 2^30 keys");
+    }
+    add_input(name, call().block_table,
+              table.shape[0] == 0 ? 0 : ((table.shape[0] - 1) * call().block_table_stride + table.shape[1]) * 4);
+  }
+
+  void read_output(const DLTensor& o, const DLTensor* lse) {
+    o_ = read("o", o, problem_.varlen_q ? 3 : 4);
+    if (problem_.varlen_q) {
+      check_lengths("o", o, {problem_.total_q, problem_.heads, problem_.head_dim_v},
+                    "[total_q, heads, head_dim_v] with total_q and heads of q, head_dim_v of v");
+    } else {
+      check_lengths("o", o, {batch(), problem_.seqlen_q, problem_.heads, problem_.head_dim_v},
+                    "[batch, seqlen_q, heads, head_dim_v] with all but the last of q, the last of v");
+    }
+    check_apart(o_);
+    call().o = tensor_of(o_, problem_.varlen_q);
+    for (const StridedView* input : {&q_, &k_, &v_}) check_no_shared_byte(o_, *input);
+    if (lse == nullptr) return;
+    problem_.has_lse = true;
+    const int ndim = problem_.varlen_q ? 2 : 3;
+    check_shape_fields("lse", *lse, ndim);
+    check_same_device("lse", *lse, device_, "q");
+    if (lse->dtype.code != kDLFloat || lse->dtype.bits != 32) {
+      fail_argument("lse is " + dtype_text(lse->dtype) + ", accepted: float32");
+    }
+    if (problem_.varlen_q) {
+      check_lengths("lse", *lse, {problem_.heads, problem_.total_q}, "[heads, total_q] of q");
+    } else {
+      check_lengths("lse", *lse, {batch(), problem_.heads, problem_.seqlen_q}, "[batch, heads, seqlen_q] of q");
+    }
+    lse_ = {"lse", check_data("lse", *lse), 4, check_strides("lse", *lse, 4)};
+    check_apart(lse_);
+    for (const StridedView* other : {&o_, &q_, &k_, &v_}) check_no_shared_byte(lse_, *other);
+    call().lse = static_cast<float*>(lse_.data);
+    call().lse_head_stride = lse_.axes[ndim - 2].stride;
+    call().lse_batch_stride = problem_.varlen_q ? 0 : lse_.axes[0].stride;
+  }
+
+  void check_scalars() {
+    const float scale = options_.softmax_scale;
+    if (!(scale >= 0) || std::isinf(scale)) {
+      fail_argument("options.softmax_scale is " + std::to_string(scale) +
+                    ", accepted: a finite positive number, or 0 for 1/sqrt(head_dim)");
+    }
+    call().softmax_scale =
+        scale > 0 ? scale : static_cast<float>(1.0 / std::sqrt(static_cast<double>(problem_.head_dim)));
+    if (!(options_.softcap >= 0) || std::isinf(options_.softcap)) {
+      fail_argument("options.softcap is " + std::to_string(options_.softcap) +
+                    ", accepted: a finite positive number, or 0 for none");
+    }
+    problem_.softcap = options_.softcap;
+    if (options_.num_splits < 0 || options_.num_splits > kMaxSplits) {
+      fail_argument("options.num_splits is " + number(options_.num_splits) + ", accepted: 0 (the library chooses) to " +
+                    number(kMaxSplits));
+    }
+    problem_.num_splits = options_.num_splits;
+    check_window("options.window_left", options_.window_left);
+    check_window("options.window_right", options_.window_right);
+  }
+
+  static void check_window(const char* name, std::int64_t window) {
+    if (window < -1)
+      fail_argument(std::string(name) + " is " + number(window) + ", accepted: 0 or more, or -1 for no limit");
+  }
+
+  void check_int32(const char* name, const DLTensor& tensor, int ndim) {
+    check_shape_fields(name, tensor, ndim);
+    check_same_device(name, tensor, device_, "q");
+    if (tensor.dtype.code != kDLInt || tensor.dtype.bits != 32) {
+      fail_argument(std::string(name) + " is " + dtype_text(tensor.dtype) + ", accepted: int32");
+    }
+  }
+
+  const std::int32_t* read_cu_seqlens(const char* name, const DLTensor& tensor) {
+    check_int32(name, tensor, 1);
+    const std::int64_t sequences = tensor.shape[0] - 1;
+    if (sequences < 0) fail_argument(std::string(name) + " has the shape [0], accepted: [batch + 1]");
+    if (batch_source_.empty()) {
+      problem_.batch = sequences;
+      batch_source_ = std::string("the sequences of ") + name;
+    } else if (sequences != batch()) {
+      fail_argument(std::string(name) + " has the shape " + shape_text(tensor) + ", accepted: [" + number(batch() + 1) +
+                    "], one more than " + batch_source_);
+    }
+    check_contiguous(name, tensor);
+    const auto* data = static_cast<const std::int32_t*>(check_data(name, tensor));
+    add_input(name, data, tensor.shape[0] * 4);
+    return data;
+  }
+
+  static std::int64_t longest(const char* name, std::int64_t value, std::int64_t total, const char* total_name) {
+    if (value < 0 || (value == 0 && total > 0)) {
+      fail_argument(std::string(name) + " is " + number(value) + ", accepted: 1 or more, the longest sequence, with " +
+                    total_name + " " + number(total));
+    }
+    return std::min(value, total);
+  }
+
+  // Content that lies in host memory; what lies on a GPU is believed.
+  void check_cu_seqlens(const char* name, const std::int32_t* data, std::int64_t total, std::int64_t most,
+                        const char* tensor) {
+    if (device_.device_type != kDLCPU) return;
+    if (data[0] != 0) fail_argument(std::string(name) + "[0] is " + number(data[0]) + ", accepted: 0");
+    for (std::int64_t b = 0; b < batch(); b++) {
+      const std::int64_t length = std::int64_t{data[b + 1]} - data[b];
+      const std::string element = std::string(name) + "[" + number(b + 1) + "] is " + number(data[b + 1]);
+      if (length < 0)
+        fail_argument(element + ", less than the " + number(data[b]) + " before it; accepted: values that never fall");
+      if (data[b + 1] > total) fail_argument(element + ", but " + tensor + " has " + number(total) + " rows");
+      if (length > most) {
+        fail_argument(element + ", which makes a sequence of " + number(length) + "; the longest is to be " +
+                      number(most) + " (options.max_seqlen_" + tensor + ")");
+      }
+    }
+  }
+
+  void read_lengths() {
+    if (options_.seqused_k == nullptr) return;
+    const char* name = "options.seqused_k";
+    const DLTensor& tensor = *options_.seqused_k;
+    check_int32(name, tensor, 1);
+    check_lengths(name, tensor, {batch()}, ("[batch], " + batch_source_).c_str());
+    check_contiguous(name, tensor);
+    call().seqused_k = static_cast<const std::int32_t*>(check_data(name, tensor));
+    problem_.has_seqused_k = true;
+    add_input(name, call().seqused_k, batch() * 4);
+    if (options_.max_seqlen_k < 0) {
+      fail_argument("options.max_seqlen_k is " + number(options_.max_seqlen_k) +
+                    ", accepted: 0 (the cache's capacity) or more");
+    }
+    if (options_.max_seqlen_k > 0) problem_.seqlen_k = std::min(problem_.seqlen_k, options_.max_seqlen_k);
+    if (device_.device_type != kDLCPU) return;
+    for (std::int64_t b = 0; b < batch(); b++) {
+      const std::int32_t used = call().seqused_k[b];
+      if (used < 0 || used > problem_.seqlen_k) {
+        fail_argument(std::string(name) + "[" + number(b) + "] is " + number(used) + ", accepted: 0 to " +
+                      number(problem_.seqlen_k));
+      }
+      for (std::int64_t j = 0; call().block_table != nullptr && j * problem_.page_size < used; j++) {
+        const std::int32_t page = call().block_table[b * call().block_table_stride + j];
+        if (page < 0 || page >= call().pages) {
+          fail_argument("options.block_table[" + number(b) + "][" + number(j) + "] is " + number(page) +
+                        ", accepted: 0 to " + number(call().pages - 1) + ", a page of k");
+        }
+      }
+    }
+  }
+
+  void read_sinks() {
+    if (options_.sinks == nullptr) return;
+    const char* name = "options.sinks";
+    const DLTensor& tensor = *options_.sinks;
+    check_shape_fields(name, tensor, 1);
+    check_same_device(name, tensor, device_, "q");
+    if (tensor.dtype.code != kDLFloat || tensor.dtype.bits != 32) {
+      fail_argument(std::string(name) + " is " + dtype_text(tensor.dtype) + ", accepted: float32");
+    }
+    check_lengths(name, tensor, {problem_.heads}, "[heads] of q");
+    check_contiguous(name, tensor);
+    call().sinks = static_cast<const float*>(check_data(name, tensor));
+    problem_.has_sinks = true;
+    add_input(name, call().sinks, problem_.heads * 4);
+  }
+
+  // The small arrays: outputs must not touch them either.
+  void add_input(const char* name, const void* data, std::int64_t bytes) {
+    inputs_.push_back(extent(name, data, static_cast<std::size_t>(bytes)));
+  }
+
+  void finish() {
+    // A query's window is about d = i + lk - lq. No key lies left of it if d - left <= 0 even for the last query, where
+    // d = lk - 1; none right of it if d + right >= lk - 1 even for the first, where d = lk - lq.
+    std::int64_t left = options_.window_left, right = options_.window_right;
+    if (options_.causal) right = 0;
+    problem_.window_left = left >= problem_.seqlen_k - 1 ? -1 : left;
+    problem_.window_right = right >= problem_.seqlen_q - 1 ? -1 : right;
+
+    checked_.empty = batch() == 0 || problem_.heads == 0 || problem_.total_q == 0;
+    for (const StridedView* view : {&q_, &k_, &v_, &o_, &lse_}) {
+      if (view->axes.empty()) continue;
+      const Extent whole = extents_of(*view).front();
+      checked_.tensors.push_back(whole);
+      if (view != &o_ && view != &lse_) continue;
+      for (const Extent& input : inputs_) check_no_overlap(whole, input);
+    }
+    checked_.tensors.insert(checked_.tensors.end(), inputs_.begin(), inputs_.end());
+
+    problem_.aligned16 = true;
+    for (const StridedView* view : {&q_, &k_, &v_, &o_}) {
+      bool aligned = reinterpret_cast<std::uintptr_t>(view->data) % 16 == 0;
+      for (std::size_t i = 0; i + 1 < view->axes.size(); i++) {
+        aligned = aligned && view->axes[i].stride * view->element_size % 16 == 0;
+      }
+      problem_.aligned16 = problem_.aligned16 && aligned;
+    }
+  }
+
+  const AttentionOptions& options_;
+  CheckedAttention checked_;
+  AttentionProblem& problem_;
+  DLDevice device_{kDLCPU, 0};
+  std::string batch_source_;  // what told the batch, for sentences
+  StridedView q_, k_, v_, o_, lse_;
+  std::vector<Extent> inputs_;
+};
+
+}  // namespace
+
+CheckedAttention check_attention(const DLTensor& q, const DLTensor& k, const DLTensor& v, const DLTensor& o,
+                                 const DLTensor* lse, const AttentionOptions& options) {
+  return AttentionChecker(q, k, v, o, lse, options).take();
+}
+
+}  // namespace triage

@@ -1,0 +1,42 @@
+// What src/cpu/attention_kernel.cpp and attention_oracle_kernel.cpp define, once per instruction set.
+#pragma once
+
+#include <cstddef>
+
+#include "registry/attention_kernel.h"
+
+namespace triage {
+struct AttentionRow;
+struct AttentionRowResult;
+}  // namespace triage
+
+namespace triage::cpu {
+
+struct CpuAttentionKernel {
+  /// Scratch memory that lets `run` use `threads` threads.
+  std::size_t (*workspace_bytes)(const AttentionProblem&, int threads);
+  /// Uses as many threads as call.workspace suffices for, at most `threads`.
+  void (*run)(const AttentionCall& call, int threads);
+};
+
+/// AttentionOracle::compute.
+using AttentionOracleFunction = void (*)(const AttentionCall&, const AttentionRow&, AttentionRowResult*);
+
+/// What this machine runs: the widest instruction set that the build holds (see runnable_kernels in kernels.h).
+struct AttentionKernelSet {
+  const CpuAttentionKernel* forward;
+  AttentionOracleFunction oracle_row;
+};
+const AttentionKernelSet& runnable_attention();
+
+#define TRIAGE_DECLARE_CPU_ATTENTION(isa)                                                            \
+  namespace isa {                                                                                    \
+  extern const CpuAttentionKernel attention_forward;                                                 \
+  void compute_attention_row(const AttentionCall&, const AttentionRow&, AttentionRowResult* result); \
+  }
+TRIAGE_DECLARE_CPU_ATTENTION(baseline)
+TRIAGE_DECLARE_CPU_ATTENTION(avx2)  // avx* in builds for x86-64 alone (TRIAGE_HAS_X86_ISAS)
+TRIAGE_DECLARE_CPU_ATTENTION(avx512)
+#undef TRIAGE_DECLARE_CPU_ATTENTION
+
+}  // namespace triage::cpu

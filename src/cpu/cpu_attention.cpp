@@ -1,0 +1,50 @@
+// The CPU family's attention row: what it takes, and which instruction set serves it.
+#include "cpu/cpu_attention.h"
+
+#include <string_view>
+
+#include "cpu/attention_kernels.h"
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+
+#ifndef TRIAGE_HAS_X86_ISAS
+#define TRIAGE_HAS_X86_ISAS 0
+#endif
+
+namespace triage {
+
+const cpu::AttentionKernelSet& cpu::runnable_attention() {
+  static const AttentionKernelSet set = [] {
+#if TRIAGE_HAS_X86_ISAS
+    const std::string_view isa = runnable_kernels().front().isa;
+    if (isa == "avx512") return AttentionKernelSet{&avx512::attention_forward, avx512::compute_attention_row};
+    if (isa == "avx2") return AttentionKernelSet{&avx2::attention_forward, avx2::compute_attention_row};
+#endif
+    return AttentionKernelSet{&baseline::attention_forward, baseline::compute_attention_row};
+  }();
+  return set;
+}
+
+namespace {
+
+Support can_run(const AttentionProblem&, const Device& device) {
+  if (!device.is_cpu()) return {false, "the tensors are not in host memory"};
+  return {};
+}
+
+std::size_t workspace_bytes(const AttentionProblem& problem, const Device&) {
+  return cpu::runnable_attention().forward->workspace_bytes(problem, cpu::available_threads());
+}
+
+void launch(const AttentionCall& call) { cpu::runnable_attention().forward->run(call, cpu::available_threads()); }
+
+constexpr AttentionKernel kKernels[] = {
+    {"cpu_attention_forward", Family::cpu, "float16 bfloat16 float32 float64", "8 to 256",
+     "src/cpu/attention_kernel.cpp", can_run, workspace_bytes, launch},
+};
+
+}  // namespace
+
+std::span<const AttentionKernel> cpu_attention_kernels() { return kKernels; }
+
+}  // namespace triage
