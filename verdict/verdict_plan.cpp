@@ -170,6 +170,7 @@ MachinePlan plan_machine(const VerdictOptions& options, DLDevice device, const s
   const bool gpu = device.device_type == kDLCUDA;
   const std::vector<bench::Shape> shapes = bench::shapes(gpu ? bench::Machine::gpu : bench::Machine::cpu);
   for (const KernelReport& kernel : reports) {
+    if (kernel.operation.rfind("sparse_gemm.", 0) != 0) continue;
     if (!kernel.can_run || !wanted(options.kernels, kernel.name) || !op_wanted(options.ops, kernel.operation)) continue;
     if (wanted(options.only, std::string("timing"))) plan_timings(plan, options, kernel, shapes);
     const bool block_fits = kernel.block_size == 0 || wanted(options.blocks, kernel.block_size);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "device/schedule_build.h"
+#include "registry/attention_registry.h"
 #include "registry/registry.h"
 #include "registry/source_hash.h"
 #include "triage/triage.h"
@@ -257,13 +258,13 @@ TEST(Registry, TheNamedKernelRan) {
 
 TEST(Registry, ReportsTellWhatRunsHere) {
   const std::vector<KernelReport> reports = kernel_reports({kDLCPU, 0});
-  ASSERT_EQ(reports.size(), sparse_gemm_kernels().size());
+  ASSERT_EQ(reports.size(), sparse_gemm_kernels().size() + attention_kernels().size());
   for (const KernelReport& report : reports) {
     EXPECT_EQ(report.can_run, report.family == "cpu") << report.name;
     EXPECT_EQ(report.reason.empty(), report.can_run) << report.name;
     EXPECT_EQ(report.source_sha256.size(), 64u);
     EXPECT_FALSE(report.dtypes.empty());
-    EXPECT_EQ(report.operation.rfind("sparse_gemm.", 0), 0u);
+    EXPECT_TRUE(report.operation.rfind("sparse_gemm.", 0) == 0 || report.operation == kAttentionForward);
   }
 }
 

@@ -1,4 +1,4 @@
-// The registry's rows as parameters of tests: one parameter for each kernel, block size and dtype.
+// The registry's rows of block-sparse GEMM as parameters of tests: one parameter for each kernel, block size and dtype.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -27,7 +27,7 @@ struct KernelRow {
 inline std::vector<KernelRow> kernel_rows(bool gpu) {
   std::vector<KernelRow> rows;
   for (const KernelReport& report : kernel_reports({kDLCPU, 0})) {
-    if ((report.family != "cpu") != gpu) continue;
+    if ((report.family != "cpu") != gpu || report.operation.rfind("sparse_gemm.", 0) != 0) continue;
     std::vector<int> blocks = {16, 32, 64, 128};
     if (report.block_size != 0) blocks = {report.block_size};
     for (const int block : blocks)
