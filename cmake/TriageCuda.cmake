@@ -94,7 +94,7 @@ if(TRIAGE_HAS_CUDA)
     endif()
     list(APPEND TRIAGE_CODE_sm80 --generate-code=arch=compute_${number},code=sm_${number})
     set(TRIAGE_HAS_SM80 1)
-    if(number EQUAL 90 AND TRIAGE_SM90_PREVIEW)  # wgmma exists on 90a and nowhere else
+    if(number EQUAL 90)  # wgmma exists on 90a and nowhere else
       list(APPEND TRIAGE_CODE_sm90 --generate-code=arch=compute_90a,code=sm_90a)
       set(TRIAGE_HAS_SM90 1)
     endif()

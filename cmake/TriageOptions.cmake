@@ -8,7 +8,6 @@ endif()
 set(TRIAGE_CUDA_ARCHITECTURES native CACHE STRING
     "native (this machine's GPUs, else all), all, or a list out of 80 86 89 90a 100 120")
 
-option(TRIAGE_SM90_PREVIEW "Build the Hopper kernels (wgmma) and register them: they have not run through the API yet" OFF)
 option(TRIAGE_BUILD_PROGRAM "Build the triage program" ${PROJECT_IS_TOP_LEVEL})
 option(TRIAGE_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(TRIAGE_OPENMP "Use OpenMP in the CPU backend where the compiler has it" ON)

@@ -24,6 +24,8 @@ class Grid {
     ProblemSpec spec = base_;
     spec.seed = random_.bits() >> 1;
     spec.sddmm_layout = random_.chance(0.5) ? SddmmLayout::x_yt : SddmmLayout::xt_y;
+    // Rows of 16 bytes are what some kernels ask for; they are more than half, so that those see every kind of problem.
+    spec.stride_multiple = random_.chance(0.7) ? 8 : 1;
     return spec;
   }
 
@@ -75,6 +77,7 @@ void add_memory_layouts(Grid& grid, int block) {
   for (const std::int64_t extra : {0, 1, 3, 8, 40})
     for (const std::int64_t offset : {0, 1, 4, 8}) {
       ProblemSpec spec = grid.base();
+      spec.stride_multiple = 1;
       spec.extra_stride = extra;
       spec.offset = offset;
       spec.beta = extra == 3 ? 1.0f : 0.0f;

@@ -46,6 +46,11 @@ BlockPattern make_block_pattern(const ProblemSpec& spec, DLDevice device, Stream
   return on_cuda(device) ? pattern.to(device, stream) : pattern;
 }
 
+/// Elements between the rows of a matrix of `cols` columns.
+std::int64_t stride_of(const ProblemSpec& spec, std::int64_t cols) {
+  return (cols + spec.extra_stride + spec.stride_multiple - 1) / spec.stride_multiple * spec.stride_multiple;
+}
+
 std::uint64_t seed_of(std::uint64_t seed, int operand) { return random_bits(seed, static_cast<std::uint64_t>(operand)); }
 
 }  // namespace
@@ -71,9 +76,24 @@ std::string ProblemSpec::label() const {
   if (values_layout == ValuesLayout::packed) add("values", "packed");
   if (extra_stride != 0) add("extra_stride", std::to_string(extra_stride));
   if (offset != 0) add("offset", std::to_string(offset));
+  if (stride_multiple != 1) add("stride_multiple", std::to_string(stride_multiple));
   add("inputs", value_kind_name(values));
   add("seed", std::to_string(seed));
   return text;
+}
+
+SparseGemmProblem problem_of(const ProblemSpec& spec) {
+  SparseGemmProblem problem{spec.operation, spec.dtype, spec.block, spec.rows, spec.cols, spec.dense, spec.pattern.nnz_blocks()};
+  problem.values_layout = spec.values_layout;
+  problem.sddmm_layout = spec.sddmm_layout;
+  std::array<std::int64_t, 2> row_lengths{spec.dense, spec.dense};  // of the dense matrices
+  const bool sddmm = spec.operation == Operation::sddmm;
+  if (spec.operation == Operation::linear || (sddmm && spec.sddmm_layout == SddmmLayout::xt_y)) {
+    row_lengths = {spec.rows, spec.cols};
+  }
+  problem.aligned16 = spec.offset * dtype_bytes(spec.dtype) % 16 == 0;
+  for (const std::int64_t length : row_lengths) problem.aligned16 = problem.aligned16 && stride_of(spec, length) % 8 == 0;
+  return problem;
 }
 
 Problem::Problem(const ProblemSpec& spec, DLDevice device, Stream stream) : spec_(spec), device_(device) {
@@ -81,7 +101,7 @@ Problem::Problem(const ProblemSpec& spec, DLDevice device, Stream stream) : spec
   const std::int64_t block = spec.block;
   std::int64_t placed = 0;
   const auto matrix = [&](const char* name, std::int64_t rows, std::int64_t cols) {
-    return GuardedTensor(name, device, spec.dtype, {rows, cols}, cols + spec.extra_stride, spec.offset,
+    return GuardedTensor(name, device, spec.dtype, {rows, cols}, stride_of(spec, cols), spec.offset,
                          seed_of(spec.seed, 100 + static_cast<int>(placed++)));
   };
   const auto blocks = [&](const char* name) {
@@ -210,8 +230,7 @@ void Problem::run(Stream stream) {
 SparseGemmCall Problem::host_call() const {
   SparseGemmCall call;
   const bench::HostPattern& host = spec_.pattern;
-  call.problem = {spec_.operation, spec_.dtype, spec_.block, spec_.rows, spec_.cols, spec_.dense, host.nnz_blocks()};
-  call.problem.sddmm_layout = spec_.sddmm_layout;
+  call.problem = problem_of(spec_);
   call.pattern.rows = spec_.rows;
   call.pattern.cols = spec_.cols;
   call.pattern.nnz_blocks = host.nnz_blocks();

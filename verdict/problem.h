@@ -32,11 +32,15 @@ struct ProblemSpec {
   ValueKind values = ValueKind::centred;
   std::int64_t extra_stride = 0;  ///< elements between the end of a row and the next, in every matrix
   std::int64_t offset = 0;        ///< elements by which every matrix is off the 256-byte boundary
+  std::int64_t stride_multiple = 1;  ///< every matrix's stride is rounded up to a multiple of this, in elements
   std::uint64_t seed = 1;
 
   /// One line that names all of this; enough to make the problem again.
   std::string label() const;
 };
+
+/// What selection sees of the problem: whether a kernel takes it can be asked (registry/registry.h, judge) without making it.
+SparseGemmProblem problem_of(const ProblemSpec& spec);
 
 /// Owns the operands on a device. The output holds NaN (or, for beta != 0, random values) before each run.
 class Problem {

@@ -28,6 +28,13 @@ __device__ __forceinline__ std::uint32_t cluster_address(std::uint32_t shared_ad
   return address;
 }
 
+/// Reads a float in the shared memory of another CTA, see cluster_address.
+__device__ __forceinline__ float cluster_load_float(std::uint32_t cluster_source) {
+  float x;
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(x) : "r"(cluster_source) : "memory");
+  return x;
+}
+
 /// mbarrier_init by this thread becomes visible to the cluster and to the copy engine.
 __device__ __forceinline__ void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");

@@ -56,6 +56,7 @@ std::optional<ScheduleSpec> sddmm_spec(const Device&) {
 }
 
 std::size_t product_bytes(const SparseGemmProblem& problem, const Device&, const ScheduleView& schedule) {
+  if (takes_few_columns(problem)) return 0;
   return product_workspace(problem, schedule).bytes;
 }
 
@@ -91,7 +92,7 @@ constexpr SparseGemmKernel sddmm_row(const char* name) {
           sddmm_spec<kBlock>, sddmm_bytes, TRIAGE_SM90_CODE(launch_sddmm), nullptr};
 }
 
-[[maybe_unused]] const std::array kRows = {
+const std::array kRows = {
     spmm_row<16>("sm90_spmm_b16"),     spmm_row<32>("sm90_spmm_b32"),     spmm_row<64>("sm90_spmm_b64"),
     spmm_row<128>("sm90_spmm_b128"),   linear_row<16>("sm90_linear_b16"), linear_row<32>("sm90_linear_b32"),
     linear_row<64>("sm90_linear_b64"), linear_row<128>("sm90_linear_b128"), sddmm_row<16>("sm90_sddmm_b16"),
@@ -101,11 +102,6 @@ constexpr SparseGemmKernel sddmm_row(const char* name) {
 }  // namespace
 }  // namespace sm90
 
-// The rows join the registry only in a build with -DTRIAGE_SM90_PREVIEW=ON: the mainloops were correct in a bench of their
-// own, but nothing here has run through the API yet.
-std::span<const SparseGemmKernel> sm90_sparse_gemm_kernels() {
-  if constexpr (TRIAGE_HAS_SM90 == 1) return sm90::kRows;
-  return {};
-}
+std::span<const SparseGemmKernel> sm90_sparse_gemm_kernels() { return sm90::kRows; }
 
 }  // namespace triage

@@ -1,4 +1,5 @@
 // linear for blocks of 64 and 128 on 9.0a.
+#include "sparse_gemm/sm90_few_columns_launch.h"
 #include "sparse_gemm/sm90_large_blocks.h"
 #include "sparse_gemm/sm90_launch.h"
 #include "sparse_gemm/sm90_rows.h"
@@ -25,6 +26,7 @@ void launch(const SparseGemmCall& call) {
 
 template <typename Element>
 void launch_of_type(const SparseGemmCall& call) {
+  if (takes_few_columns(call.problem)) return launch_few_columns<Element, true>(call);
   const bool alone = product_cluster(call.problem) == 1;
   if (call.problem.block == 64) {
     alone ? launch<Element, 64, 1>(call) : launch<Element, 64, 2>(call);

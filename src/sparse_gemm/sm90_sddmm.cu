@@ -10,7 +10,7 @@ namespace {
 
 template <typename Element, SddmmLayout kLayout, int kBlock>
 void launch(const SparseGemmCall& call) {
-  using Config = SddmmConfig<Element, kLayout, kBlock, sddmm_tile_rows(kBlock)>;
+  using Config = SddmmConfig<Element, kLayout, kBlock, sddmm_tile_rows(kBlock), sddmm_cluster(kBlock)>;
   static_assert(sizeof(SddmmStorage<Config>) <= kSharedMemory, "the configuration must fit the shared memory of a CTA");
   const bool bfloat16 = call.problem.dtype == DType::bfloat16;
   const auto stream = static_cast<cudaStream_t>(call.stream);
@@ -24,20 +24,21 @@ void launch(const SparseGemmCall& call) {
   p.rows = call.problem.rows;
   p.cols = call.problem.cols;
   p.inner_steps = static_cast<std::int32_t>((call.problem.dense + Config::kInner - 1) / Config::kInner);
+  p.panel_items = sddmm_panel(kBlock);
   p.alpha = call.alpha;
   p.beta = call.beta;
   cuda_check(cudaMemsetAsync(p.tile_counter, 0, sizeof(std::int32_t), stream), "cudaMemsetAsync of the tile counter");
 
   const CUtensorMap x = Config::kTransposed ? matrix_map(call.in0, bfloat16, Config::kInner, 64)
-                                            : matrix_map(call.in0, bfloat16, Config::kTileRows, Config::kInner);
+                                            : matrix_map(call.in0, bfloat16, 64, Config::kInner);
   const CUtensorMap y = Config::kTransposed ? matrix_map(call.in1, bfloat16, Config::kInner, Config::kBoxWidth)
                                             : matrix_map(call.in1, bfloat16, kBlock, Config::kInner);
   const auto kernel = sddmm_kernel<Config>;
   constexpr auto kBytes = static_cast<int>(sizeof(SddmmStorage<Config>));
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
              "cudaFuncSetAttribute of sm90 sddmm");
-  const std::int64_t tiles = std::min<std::int64_t>(call.problem.nnz_blocks, call.device->multiprocessors);
-  kernel<<<static_cast<unsigned>(tiles), 384, kBytes, stream>>>(x, y, p);
+  const std::int64_t clusters = std::min<std::int64_t>(call.problem.nnz_blocks, call.device->multiprocessors / Config::kCluster);
+  kernel<<<static_cast<unsigned>(clusters * Config::kCluster), 384, kBytes, stream>>>(x, y, p);
   cuda_check(cudaGetLastError(), "launch of sm90 sddmm");
 }
 

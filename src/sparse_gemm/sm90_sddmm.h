@@ -3,7 +3,8 @@
 // Tile: kTileRows rows (a group of kTileRows / kBlock block rows) times up to kTileCols columns, gathered: kTileCols / kBlock
 // union columns of the group, one stage of the schedule. The product over the inner dimension is dense inside of a tile and
 // only the blocks of the pattern are written, so the useful share is how full the union is; in exchange, the operands are
-// read in large tiles whatever the block size.
+// read in large tiles whatever the block size. In a cluster of two, the CTAs take neighbouring stages of one group: each loads
+// half of the rows of X for both. If the group has one stage left, the second CTA delivers its half and writes nothing.
 //
 // | warps | role     | work                                                                                             |
 // |-------|----------|--------------------------------------------------------------------------------------------------|
@@ -15,7 +16,7 @@
 // | barrier  | arrivals             | completes when                      |
 // |----------|----------------------|-------------------------------------|
 // | full[s]  | 1 (producer) + bytes | a slot of X and Y has arrived       |
-// | empty[s] | 8 consumer warps     | nobody reads the slot any more      |
+// | empty[s] | 8 consumer warps of each CTA of the cluster | nobody reads the slot any more |
 // | ring     | see device/tile_scheduler.h                                 |
 #pragma once
 
@@ -33,11 +34,12 @@
 
 namespace triage::sm90 {
 
-template <typename ElementT, SddmmLayout kLayoutV, int kBlockV, int kTileRowsV>
+template <typename ElementT, SddmmLayout kLayoutV, int kBlockV, int kTileRowsV, int kClusterV>
 struct SddmmConfig {
   using Element = ElementT;
   static constexpr bool kTransposed = kLayoutV == SddmmLayout::xt_y;  ///< the inner dimension runs along the rows in memory
   static constexpr int kBlock = kBlockV, kTileRows = kTileRowsV, kTileCols = 128 * 256 / kTileRows;
+  static constexpr int kCluster = kClusterV;
   static constexpr int kSlots = kTileRows == 128 ? 4 : 3;
   static constexpr int kInner = 64;                         ///< values of the inner dimension in a slot
   static constexpr int kRows = kTileRows / kBlock, kColumns = kTileCols / kBlock;  ///< in blocks
@@ -46,6 +48,7 @@ struct SddmmConfig {
   static constexpr int kColumnBytes = kBlock * kInner * 2;     ///< of one union column in a slot
   static constexpr int kBoxWidth = kBlock < 64 ? kBlock : 64;  ///< transposed: columns of Y in a box
   static_assert(kTileRows == 64 || kTileRows == 128, "two warpgroups of 64 x 256, side by side or one above the other");
+  static_assert(kCluster == 1 || (kCluster == 2 && kTileRows == 128), "each CTA loads 64 rows of X for both");
   static_assert(kRows >= 1, "a tile must hold a whole block row");
   static_assert(kRows * kColumns <= 255 && kColumns <= kMaxColumnsPerStage, "a stage record holds no more");
 };
@@ -76,7 +79,8 @@ struct SddmmStorage {
 
 /// Tile number -> a stage of an item. Panels of items outermost, then the stage's number within its item, then the item.
 /// Items come longest first, so each panel has as many turns as its first item has stages; an item that is shorter sits
-/// out the last turns.
+/// out the last turns. In a cluster a turn is a stage for each CTA: the tile names the first and how many there are.
+template <int kCluster>
 class SddmmTiles {
  public:
   __device__ SddmmTiles(const SddmmParams& params, int item_count) : params_(params), item_count_(item_count) { open_panel(); }
@@ -92,7 +96,8 @@ class SddmmTiles {
       if (item_ >= item_count_) return {-1, 0, 0, -1, 0};
       const int turn = (tile - first_) / width_;
       const WorkItem item = params_.items[item_ + (tile - first_) % width_];
-      if (turn < item.stage_count) return {item.group, item.stage_begin + turn, 1, -1, 0};
+      const int stages = min(item.stage_count - turn * kCluster, kCluster);
+      if (stages > 0) return {item.group, item.stage_begin + turn * kCluster, stages, -1, 0};
     }
   }
 
@@ -100,7 +105,7 @@ class SddmmTiles {
   __device__ void open_panel() {
     if (item_ >= item_count_) return;
     width_ = min(params_.panel_items, item_count_ - item_);
-    turns_ = params_.items[item_].stage_count;
+    turns_ = (params_.items[item_].stage_count + kCluster - 1) / kCluster;
   }
 
   const SddmmParams& params_;
@@ -111,18 +116,19 @@ class SddmmTiles {
 template <typename C>
 __device__ __forceinline__ void sddmm_produce(SddmmStorage<C>& storage, const CUtensorMap* x_map, const CUtensorMap* y_map,
                                               const SddmmParams& params, int item_count) {
-  device::TileFeeder<1> feeder(storage.ring);
-  device::TileReader<1> reader(storage.ring);
+  device::TileFeeder<C::kCluster> feeder(storage.ring);
+  device::TileReader<C::kCluster> reader(storage.ring);
   device::PipelineState<C::kSlots> state(1);
-  SddmmTiles tiles(params, item_count);
+  SddmmTiles<C::kCluster> tiles(params, item_count);
+  const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
 
   for (;;) {
     feeder.feed([&] { return tiles.take(); });
     feeder.advance();
     const device::TileInfo tile = reader.next_alone();
     if (tile.group < 0) break;
-    const StageRecord& stage = params.stages[tile.stage_begin];
-    const int columns = stage.column_count, row = tile.group * C::kTileRows;
+    const StageRecord& stage = params.stages[tile.stage_begin + rank];  // what lies behind the last stage is readable
+    const int columns = rank < tile.stage_count ? stage.column_count : 0, row = tile.group * C::kTileRows;
     int first_col[C::kColumns];
 #pragma unroll
     for (int j = 0; j < C::kColumns; j++) first_col[j] = stage.column[j] * C::kBlock;
@@ -134,11 +140,15 @@ __device__ __forceinline__ void sddmm_produce(SddmmStorage<C>& storage, const CU
       const int inner = step * C::kInner;
       ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[state.slot]), state.parity);
       ptx::barrier_expect(full, C::kXBytes + columns * C::kColumnBytes);
-      if constexpr (C::kTransposed) {
+      constexpr int kXBoxes = C::kTileRows / 64;  // of 64 rows, 8 KB each
 #pragma unroll
-        for (int i = 0; i < C::kTileRows / 64; i++) ptx::tma_load(x + i * (64 * 128), x_map, full, row + i * 64, inner);
-      } else {
-        ptx::tma_load(x, x_map, full, inner, row);
+      for (int i = rank; i < kXBoxes; i += C::kCluster) {
+        const int first = C::kTransposed ? row + i * 64 : inner, second = C::kTransposed ? inner : row + i * 64;
+        if constexpr (C::kCluster > 1) {
+          ptx::tma_load_multicast(x + i * (64 * 128), x_map, full, first, second, (1 << C::kCluster) - 1);
+        } else {
+          ptx::tma_load(x + i * (64 * 128), x_map, full, first, second);
+        }
       }
 #pragma unroll
       for (int j = 0; j < C::kColumns; j++) {
@@ -218,9 +228,22 @@ template <typename C>
 __device__ __forceinline__ void sddmm_consume(SddmmStorage<C>& storage, const SddmmParams& params) {
   const int lane = threadIdx.x % 32;
   const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
-  device::TileReader<1> tiles(storage.ring);
+  const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
+  device::TileReader<C::kCluster> tiles(storage.ring);
   device::PipelineState<C::kSlots> state(0);
-  const std::uint32_t empty = ptx::shared_address(storage.pipeline.empty);
+  // Lane i of each warp releases a slot to CTA i of the cluster.
+  const std::uint32_t empty = C::kCluster > 1
+                                  ? ptx::cluster_address(ptx::shared_address(storage.pipeline.empty), lane % C::kCluster)
+                                  : ptx::shared_address(storage.pipeline.empty);
+  const auto release_before = [&](int slot) {
+    const std::uint32_t barrier = empty + (slot == 0 ? C::kSlots - 1 : slot - 1) * 8;
+    if (lane >= C::kCluster) return;
+    if constexpr (C::kCluster > 1) {
+      ptx::cluster_arrive(barrier);
+    } else {
+      ptx::mbarrier_arrive(barrier);
+    }
+  };
 
   // Layout of the operands: see ptx/wgmma.h. Transposed, Y's pieces are as wide as a block allows.
   constexpr ptx::Major kMajor = C::kTransposed ? ptx::Major::mn : ptx::Major::k;
@@ -235,7 +258,8 @@ __device__ __forceinline__ void sddmm_consume(SddmmStorage<C>& storage, const Sd
   for (;;) {
     const device::TileInfo tile = tiles.next(lane);
     if (tile.group < 0) break;
-    const SddmmTarget target = SddmmTarget::of(params, params.stages[tile.stage_begin], C{});
+    SddmmTarget target = SddmmTarget::of(params, params.stages[tile.stage_begin + rank], C{});
+    if (rank >= tile.stage_count) target.mask = 0;
     for (int step = 0; step < params.inner_steps; step++) {
       auto& slot = storage.slots[state.slot];
       const std::uint32_t x = ptx::descriptor_lower(ptx::shared_address(slot.x) + x_offset);
@@ -249,18 +273,18 @@ __device__ __forceinline__ void sddmm_consume(SddmmStorage<C>& storage, const Sd
       }
       ptx::wgmma_commit();
       ptx::wgmma_wait<1>();
-      if (step > 0 && lane == 0) ptx::mbarrier_arrive(empty + (state.slot == 0 ? C::kSlots - 1 : state.slot - 1) * 8);
+      if (step > 0) release_before(state.slot);
       state.advance();
     }
     ptx::wgmma_wait<0>();
-    if (lane == 0) ptx::mbarrier_arrive(empty + (state.slot == 0 ? C::kSlots - 1 : state.slot - 1) * 8);
+    release_before(state.slot);
     ptx::wgmma_settle(acc);
     sddmm_store<C>(acc, params, target, tile.group);
   }
 }
 
 template <typename C>
-__global__ void __launch_bounds__(384, 1) __cluster_dims__(1, 1, 1)
+__global__ void __launch_bounds__(384, 1) __cluster_dims__(C::kCluster, 1, 1)
     sddmm_kernel(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap y_map,
                  const __grid_constant__ SddmmParams params) {
   extern __shared__ __align__(1024) std::uint8_t shared[];
@@ -270,12 +294,16 @@ __global__ void __launch_bounds__(384, 1) __cluster_dims__(1, 1, 1)
     ptx::tma_prefetch(&y_map);
     for (int i = 0; i < C::kSlots; i++) {
       ptx::mbarrier_init(ptx::shared_address(&storage.pipeline.full[i]), 1);
-      ptx::mbarrier_init(ptx::shared_address(&storage.pipeline.empty[i]), 8);
+      ptx::mbarrier_init(ptx::shared_address(&storage.pipeline.empty[i]), 8 * C::kCluster);
     }
-    device::tile_ring_init(storage.ring, 9);
+    device::tile_ring_init(storage.ring, 9 * C::kCluster);
     ptx::fence_barrier_init();
   }
-  __syncthreads();
+  if constexpr (C::kCluster > 1) {
+    ptx::cluster_sync();
+  } else {
+    __syncthreads();
+  }
   if (threadIdx.x >= 256) {
     ptx::give_registers<40>();
     if (threadIdx.x < 288 && ptx::elect_one()) sddmm_produce<C>(storage, &x_map, &y_map, params, *params.item_count);
@@ -283,6 +311,7 @@ __global__ void __launch_bounds__(384, 1) __cluster_dims__(1, 1, 1)
     ptx::take_registers<232>();
     sddmm_consume<C>(storage, params);
   }
+  if constexpr (C::kCluster > 1) ptx::cluster_sync_unaligned();  // a CTA's memory must outlive its neighbour's arrivals
 }
 
 }  // namespace triage::sm90

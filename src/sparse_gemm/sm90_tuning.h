@@ -46,6 +46,10 @@ constexpr ScheduleSpec product_schedule(int block) {
 
 /// sddmm: rows of a tile; it has 128 * 256 / rows gathered columns.
 constexpr int sddmm_tile_rows(int /*block*/) { return 128; }
+/// CTAs that share the rows of X.
+constexpr int sddmm_cluster(int /*block*/) { return 1; }
+/// Groups of rows whose tiles are computed together, so that X stays in L2.
+constexpr int sddmm_panel(int /*block*/) { return 8; }
 
 constexpr ScheduleSpec sddmm_schedule(int block) {
   const int rows = sddmm_tile_rows(block) / block, columns = 128 * 256 / sddmm_tile_rows(block) / block;
@@ -66,6 +70,23 @@ inline int product_cluster(const SparseGemmProblem& problem) {
 inline bool product_packs(const SparseGemmProblem& problem) {
   if (problem.values_layout == ValuesLayout::packed) return false;
   return product_shape(problem.block).swizzled || problem.cols % problem.block != 0;
+}
+
+/// Whether the kernel for few columns (sm90_few_columns.h) takes an spmm or linear problem: it reads canonical values, and so do
+/// the others in that order of bytes, except packed values of blocks of 16 and 32.
+inline bool takes_few_columns(const SparseGemmProblem& problem) {
+  const bool swizzled = problem.values_layout == ValuesLayout::packed && product_shape(problem.block).swizzled;
+  return problem.dense <= 64 && !swizzled;
+}
+
+/// CTAs among which it splits a strip of rows: until there are four CTAs for each multiprocessor, as long as each of a CTA's
+/// warps has a batch of 128 k on average.
+inline int few_columns_splits(const SparseGemmProblem& problem, std::int64_t strips, int strip_rows, int multiprocessors) {
+  const double row_length = static_cast<double>(problem.nnz_blocks) * problem.block * problem.block / static_cast<double>(problem.rows);
+  const double batches_per_warp = row_length / 128 / (64.0 / strip_rows);
+  int splits = 1;
+  while (splits < 8 && splits * strips < std::int64_t{4} * multiprocessors && 2 * splits <= batches_per_warp) splits *= 2;
+  return splits;
 }
 
 /// Where things lie in the workspace. The first 256 bytes hold the tile counter.

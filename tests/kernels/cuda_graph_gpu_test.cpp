@@ -42,6 +42,7 @@ class SparseGemmGpu : public ::testing::TestWithParam<KernelRow> {
     spec.dtype = row.dtype;
     spec.block = row.block;
     spec.rows = 30 * row.block - 5;
+    spec.stride_multiple = 8;
     spec.cols = 21 * row.block;
     spec.dense = 264;
     spec.seed = test_seed() + seed;

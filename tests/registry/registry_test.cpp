@@ -167,6 +167,39 @@ TEST(Registry, EverySpecIsOneThatTheBuildersTake) {
   }
 }
 
+// On 9.0 the sm90 rows serve what they take, and sm80's serve the rest; elsewhere sm80's serve everything.
+TEST(Registry, HopperKernelsComeFirstOnHopper) {
+  if (TRIAGE_HAS_SM90 == 0) GTEST_SKIP() << "this build holds no sm90 code";
+  int problems = 0;
+  for (const Operation operation : {Operation::spmm, Operation::linear, Operation::sddmm}) {
+    for (const int block : {16, 32, 64, 128}) {
+      for (const DType dtype : {DType::float16, DType::bfloat16}) {
+        SparseGemmProblem problem;
+        problem.operation = operation;
+        problem.dtype = dtype;
+        problem.block = block;
+        problem.rows = problem.cols = problem.dense = 4096;
+        problem.nnz_blocks = problem.rows / block * problem.cols / block / 5;
+        const auto family = [&](const Device& device) { return select_sparse_gemm(problem, device).family; };
+        SCOPED_TRACE(std::string(operation_name(operation)) + " block " + std::to_string(block));
+        EXPECT_EQ(family(made_up(90, 227)), Family::sm90);
+        EXPECT_EQ(family(made_up(90, 99)), Family::sm80) << "too little shared memory for TMA's pipelines";
+        for (const int cc : kKnownDevices) {
+          if (cc == 90) continue;
+          EXPECT_EQ(family(made_up(cc, shared_kilobytes(cc))), Family::sm80) << cc;
+        }
+        problem.aligned16 = false;
+        EXPECT_EQ(family(made_up(90, 227)), Family::sm80) << "TMA takes no such strides";
+        problem.aligned16 = true;
+        problem.nnz_blocks = 0;
+        EXPECT_EQ(family(made_up(90, 227)), Family::sm80) << "an empty matrix has no values to map";
+        problems++;
+      }
+    }
+  }
+  EXPECT_EQ(problems, 24);
+}
+
 TEST(Registry, ARefusalSaysWhatEachKernelLacked) {
   SparseGemmProblem problem;
   problem.operation = Operation::linear;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <ostream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,17 @@ inline std::string obstacle(const KernelRow& row) {
   for (const KernelReport& report : kernel_reports(row.device()))
     if (report.name == row.kernel) return report.can_run ? "" : report.reason;
   return "the registry has no such row";
+}
+
+inline const SparseGemmKernel& kernel_of(const KernelRow& row) {
+  for (const SparseGemmKernel* kernel : sparse_gemm_kernels())
+    if (kernel->name == row.kernel) return *kernel;
+  throw std::logic_error("the registry has no " + row.kernel);
+}
+
+/// Whether the row's kernel says that it takes the problem, and why not.
+inline Support support_of(const KernelRow& row, const verdict::ProblemSpec& spec) {
+  return judge(kernel_of(row), verdict::problem_of(spec), probe_device(row.device()));
 }
 
 inline std::string row_name(const ::testing::TestParamInfo<KernelRow>& info) { return info.param.name(); }

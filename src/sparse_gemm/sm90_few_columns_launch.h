@@ -1,0 +1,61 @@
+// Host side of sm90_few_columns.h: from a validated call to a launch.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "device/cuda_check.h"
+#include "registry/kernel.h"
+#include "sparse_gemm/sm90_few_columns.h"
+#include "sparse_gemm/sm90_tuning.h"
+
+namespace triage::sm90 {
+
+template <typename Element, bool kLinear, int kTiles>
+void launch_few_columns_of_width(const SparseGemmCall& call) {
+  const SparseGemmProblem& problem = call.problem;
+  FewColumnsParams p;
+  p.crow = call.pattern.crow;
+  p.col = call.pattern.col;
+  p.values = static_cast<const std::uint16_t*>(call.values);
+  p.dense = static_cast<const std::uint16_t*>(call.in0.data);
+  p.dense_stride = call.in0.stride;
+  p.cols = static_cast<std::int32_t>(problem.cols);
+  p.columns = static_cast<std::int32_t>(problem.dense);
+  p.block_shift = std::countr_zero(static_cast<unsigned>(problem.block));
+  p.strip_rows = kTiles <= 2 ? 16 : std::min(problem.block, 64);
+  p.epilogue = {call.out.data, call.out.stride, call.out.rows, call.out.cols, call.bias, call.alpha, call.beta, call.activation,
+                false};
+  const std::int64_t strips = std::int64_t{call.pattern.block_rows} * (problem.block / p.strip_rows);
+  p.splits = few_columns_splits(problem, strips, p.strip_rows, call.device->multiprocessors);
+
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {static_cast<unsigned>(p.splits), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(strips * p.splits));
+  config.blockDim = dim3(kFewColumnsWarps * 32);
+  config.stream = static_cast<cudaStream_t>(call.stream);
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  cuda_check(cudaLaunchKernelEx(&config, few_columns_kernel<FewColumnsConfig<Element, kLinear, kTiles>>, p),
+             "launch of sm90 few columns");
+}
+
+template <typename Element, bool kLinear>
+void launch_few_columns(const SparseGemmCall& call) {
+  if (call.problem.dense <= 8) return launch_few_columns_of_width<Element, kLinear, 1>(call);
+  if (call.problem.dense <= 16) return launch_few_columns_of_width<Element, kLinear, 2>(call);
+  if (call.problem.dense <= 32) return launch_few_columns_of_width<Element, kLinear, 4>(call);
+  launch_few_columns_of_width<Element, kLinear, 8>(call);
+}
+
+// Instantiated in sm90_few_columns.cu.
+extern template void launch_few_columns<__half, false>(const SparseGemmCall&);
+extern template void launch_few_columns<__half, true>(const SparseGemmCall&);
+extern template void launch_few_columns<__nv_bfloat16, false>(const SparseGemmCall&);
+extern template void launch_few_columns<__nv_bfloat16, true>(const SparseGemmCall&);
+
+}  // namespace triage::sm90
