@@ -22,9 +22,10 @@ struct AttentionRowResult {
   std::int64_t keys = 0;  ///< attended
   double exact[kMaxHeadDim], plain[kMaxHeadDim];
   double exact_lse = 0, plain_lse = 0;
-  /// What can be said beforehand about rounding errors, see verdict/attention_correctness.h: mean over the row of the
-  /// sum over the keys of (weight * value)^2, and how large what a logit is summed from may be.
-  double weighted_square = 0, logit_size = 0;
+  /// What can be said beforehand about rounding errors, see verdict/attention_correctness.h: the largest of the
+  /// row's columns' roots of the sum over the keys of (weight * value)^2; and the largest |logit| + scale * sqrt(sum of
+  /// the squares of its products), before the softcap.
+  double weighted_root = 0, logit_size = 0;
 };
 
 /// The rows of `call`, all of whose pointers are in host memory. Windows as the user wrote them are fine: nothing here

@@ -108,7 +108,7 @@ class RowComputer {
     }
     *exact = sum * static_cast<Exact>(call_.softmax_scale);
     *plain = plain_sum * static_cast<Plain>(call_.softmax_scale);
-    // Partial sums are about as large as the root of the squares, and there are head_dim of them.
+    // What the partial sums are like: they end at the logit, and walk about the root of the squares.
     const double walk = std::sqrt(squares) * static_cast<double>(call_.softmax_scale);
     const double size = std::fabs(static_cast<double>(*exact)) + walk;
     if (size > *largest) *largest = size;
@@ -139,22 +139,21 @@ class RowComputer {
   void add_sink(Exact* top, Exact* sum, Plain* plain_top, Plain* plain_sum) {
     const float sink = call_.sinks[row_.head];
     if (sink == -HUGE_VALF) return;
-    const auto add = [&](auto* largest, auto* total, auto* values, double* squares) {
+    const auto add = [&](auto* largest, auto* total, auto* values, double* root_scale) {
       using T = std::remove_reference_t<decltype(*largest)>;
       const T logit = static_cast<T>(sink);
       if (logit > *largest) {
         const T factor = std::exp(*largest - logit);
         *total *= factor;
-        for (int c = 0; c < call_.problem.head_dim_v; ++c) {
-          values[c] *= factor;
-          if (squares != nullptr) squares[c] *= static_cast<double>(factor) * static_cast<double>(factor);
-        }
+        for (int c = 0; c < call_.problem.head_dim_v; ++c) values[c] *= factor;
+        *root_scale *= static_cast<double>(factor);
         *largest = logit;
       }
       *total += std::exp(logit - *largest);
     };
-    add(top, sum, exact_, squares_);
-    add(plain_top, plain_sum, plain_, nullptr);
+    double unused = 1;
+    add(top, sum, exact_, &root_scale_);
+    add(plain_top, plain_sum, plain_, &unused);
   }
 
   void finish(AttentionRowResult* result, Exact sum, Plain plain_sum) {
@@ -165,10 +164,10 @@ class RowComputer {
       narrow(plain_sum == 0 ? Plain{0} : plain_[c] / plain_sum, &rounded);
       result->plain[c] = static_cast<double>(widen(rounded));
       result->exact[c] = static_cast<double>(sum == 0 ? Exact{0} : exact_[c] / sum);
-      squares += squares_[c];
+      if (squares_[c] > squares) squares = squares_[c];
     }
     const double total = static_cast<double>(sum);
-    result->weighted_square = total == 0 ? 0 : squares / (dim * total * total);
+    result->weighted_root = total == 0 ? 0 : std::sqrt(squares) * root_scale_ / total;
   }
 
   const AttentionCall& call_;
@@ -178,6 +177,7 @@ class RowComputer {
   Exact exact_[kMaxHeadDim] = {};
   Plain plain_[kMaxHeadDim] = {};
   double squares_[kMaxHeadDim] = {};
+  double root_scale_ = 1;  // of the roots of squares_, which a sink makes too small to be squared
 };
 
 template <class Storage>

@@ -1,0 +1,276 @@
+#include "verdict/attention_cases.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "verdict/correctness_cases.h"
+
+namespace triage::verdict {
+namespace {
+
+constexpr KeyStore kStores[] = {KeyStore::dense, KeyStore::packed, KeyStore::cache, KeyStore::paged};
+constexpr HeadOrder kOrders[] = {HeadOrder::bshd, HeadOrder::bhsd, HeadOrder::sbhd};
+constexpr int kPageSizes[] = {16, 32, 64, 128, 256};
+
+/// Collects problems of one dtype; every problem gets a seed of its own.
+class Grid {
+ public:
+  Grid(DType dtype, std::uint64_t seed) : dtype_(dtype), random_(seed) {}
+
+  AttentionSpec base(std::int64_t seqlen_q, std::int64_t seqlen_k, int head_dim = 64) {
+    AttentionSpec spec;
+    spec.dtype = dtype_;
+    spec.batch = 1;
+    spec.heads = spec.kv_heads = 2;
+    spec.seqlen_q = seqlen_q;
+    spec.seqlen_k = seqlen_k;
+    spec.head_dim = spec.head_dim_v = head_dim;
+    spec.seed = random_.bits() >> 1;
+    return spec;
+  }
+
+  void add(AttentionSpec spec) { specs_.push_back(std::move(spec)); }
+  Random& random() { return random_; }
+  std::vector<AttentionSpec> take() { return std::move(specs_); }
+
+ private:
+  DType dtype_;
+  Random random_;
+  std::vector<AttentionSpec> specs_;
+};
+
+void add_head_dims(Grid& grid) {
+  for (int dim = 8; dim <= kMaxHeadDim; dim += 8) {
+    AttentionSpec spec = grid.base(37 + dim % 48, 90 + dim % 80, dim);
+    spec.causal = dim % 16 == 0;
+    grid.add(spec);
+  }
+  const int pairs[][2] = {{192, 128}, {64, 256},  {256, 64}, {8, 256}, {256, 8},
+                          {72, 40},   {128, 192}, {64, 128}, {128, 64}};
+  for (const auto& [dim, dim_v] : pairs) {
+    AttentionSpec spec = grid.base(70, 131, dim);
+    spec.head_dim_v = dim_v;
+    spec.causal = dim > dim_v;
+    grid.add(spec);
+  }
+}
+
+void add_lengths(Grid& grid) {
+  const std::int64_t edges[] = {1,   2,   15,  16,  17,  31,  32,  33,  63,  64,  65,  79,  80,  81,  95,  96,  97, 111,
+                                112, 113, 127, 128, 129, 159, 160, 161, 175, 176, 177, 191, 192, 193, 255, 256, 257};
+  for (const int dim : {64, 128, 256}) {
+    for (std::size_t i = 0; i < std::size(edges); ++i) {
+      // All edges of the one length meet all of the other over the head dimensions, not for each.
+      AttentionSpec spec = grid.base(edges[i], edges[(i * 11 + static_cast<std::size_t>(dim)) % std::size(edges)], dim);
+      spec.causal = i % 2 == 0;
+      spec.heads = spec.kv_heads = 1;
+      grid.add(spec);
+    }
+  }
+  for (const auto& [q, k] : {std::pair{0, 5}, {5, 0}, {1, 1}, {3, 700}, {700, 3}, {520, 520}, {1, 2000}}) {
+    for (const bool causal : {false, true}) {
+      AttentionSpec spec = grid.base(q, k);
+      spec.causal = causal;
+      spec.sinks = q == 5;
+      grid.add(spec);
+    }
+  }
+}
+
+void add_masks(Grid& grid) {
+  const std::int64_t windows[][2] = {{0, 0},  {0, -1}, {-1, 0},  {1, 0},   {0, 1},   {1, 1},    {5, 3},      {-1, 7},
+                                     {7, -1}, {63, 0}, {64, 64}, {127, 0}, {128, 1}, {200, -1}, {1000, 1000}};
+  for (const auto& [left, right] : windows) {
+    for (const auto& [q, k] : {std::pair{150, 150}, {90, 260}, {260, 90}}) {
+      AttentionSpec spec = grid.base(q, k);
+      spec.window_left = left;
+      spec.window_right = right;
+      spec.causal = left % 2 == 1 && right > 0;
+      grid.add(spec);
+    }
+  }
+  for (const float cap : {1.0f, 15.0f, 50.0f}) {
+    for (const bool causal : {false, true}) {
+      AttentionSpec spec = grid.base(100, 140, cap == 15 ? 128 : 64);
+      spec.softcap = cap;
+      spec.softmax_scale = cap == 50 ? 2.0f : 0.0f;
+      spec.causal = causal;
+      grid.add(spec);
+    }
+  }
+}
+
+void add_heads(Grid& grid) {
+  for (std::int64_t group = 1; group <= 16; ++group) {
+    for (const std::int64_t seqlen_q : {1, 3, 70}) {
+      AttentionSpec spec = grid.base(seqlen_q, 150, group % 2 == 0 ? 128 : 64);
+      spec.batch = 2;
+      spec.kv_heads = group <= 8 ? 2 : 1;
+      spec.heads = group * spec.kv_heads;
+      spec.causal = group % 3 == 0;
+      grid.add(spec);
+    }
+  }
+}
+
+void add_stores(Grid& grid) {
+  const std::vector<std::int64_t> lengths{70, 0, 1, 129, 33}, more{0, 17, 200, 128, 64};
+  for (const KeyStore store : kStores) {
+    for (const int page : kPageSizes) {
+      if (store != KeyStore::paged && page != 16) continue;
+      for (const bool packed_q : {false, true}) {
+        for (const bool masked : {false, true}) {
+          if (store == KeyStore::dense && !packed_q) continue;
+          AttentionSpec spec = grid.base(packed_q ? 0 : 40, store == KeyStore::dense ? 90 : 210, page == 64 ? 128 : 64);
+          spec.batch = 5;
+          spec.heads = 4;
+          if (packed_q) spec.q_lengths = lengths;
+          spec.keys = store;
+          spec.page_size = page;
+          if (store != KeyStore::dense) spec.k_lengths = more;
+          spec.causal = masked;
+          spec.sinks = masked == packed_q;
+          grid.add(spec);
+          if (!masked) continue;
+          spec.window_left = 20;
+          spec.softcap = 30;
+          grid.add(spec);
+        }
+      }
+    }
+  }
+}
+
+void add_decoding(Grid& grid) {
+  for (int splits = 0; splits <= 32; splits += splits < 8 ? 1 : 6) {
+    for (const KeyStore store : {KeyStore::dense, KeyStore::paged}) {
+      AttentionSpec spec = grid.base(1 + splits % 5, 1100, splits % 2 == 0 ? 128 : 64);
+      spec.batch = 3;
+      spec.heads = 8;
+      spec.kv_heads = 1 + splits % 2;
+      spec.num_splits = splits;
+      spec.causal = splits % 3 == 0;
+      spec.sinks = splits % 4 == 0;
+      spec.keys = store;
+      if (store == KeyStore::paged) spec.k_lengths = {1100, 0, 313}, spec.page_size = kPageSizes[splits % 5];
+      grid.add(spec);
+    }
+  }
+}
+
+void add_memory_layouts(Grid& grid) {
+  for (const HeadOrder order : kOrders) {
+    for (const std::int64_t extra : {0, 8, 3}) {
+      for (const std::int64_t offset : {0, 8, 1}) {
+        AttentionSpec spec = grid.base(45, 77);
+        spec.batch = 3;
+        spec.order = order;
+        spec.extra_stride = extra;
+        spec.offset = offset;
+        spec.padding = order == HeadOrder::sbhd ? 0 : 2;
+        spec.causal = offset == 8;
+        grid.add(spec);
+      }
+    }
+  }
+}
+
+void add_value_kinds(Grid& grid) {
+  for (const ValueKind kind : {ValueKind::centred, ValueKind::positive, ValueKind::wide, ValueKind::integers}) {
+    for (const float scale : {0.0f, 1e-3f, 2.0f}) {
+      AttentionSpec spec = grid.base(66, 130, 128);
+      spec.values = kind;
+      spec.softmax_scale = scale;
+      spec.causal = scale == 2.0f;
+      grid.add(spec);
+    }
+  }
+  AttentionSpec large = grid.base(66, 130);  // logits up to about 1e4
+  large.softmax_scale = 300;
+  grid.add(large);
+  large.causal = large.sinks = true;
+  grid.add(large);
+  AttentionSpec mean = grid.base(64, 64);
+  mean.zero_queries = true;
+  mean.values = ValueKind::integers;
+  mean.causal = true;
+  grid.add(mean);
+}
+
+}  // namespace
+
+std::vector<AttentionSpec> attention_edge_cases(DType dtype, std::uint64_t seed, bool thorough) {
+  Grid grid(dtype, seed);
+  add_value_kinds(grid);
+  add_memory_layouts(grid);
+  add_masks(grid);
+  add_stores(grid);
+  add_decoding(grid);
+  add_head_dims(grid);
+  if (thorough) add_heads(grid);
+  if (thorough) add_lengths(grid);
+  return grid.take();
+}
+
+std::vector<AttentionSpec> attention_random_cases(DType dtype, int count, std::uint64_t seed, std::int64_t max_length) {
+  Grid grid(dtype, seed);
+  Random& random = grid.random();
+  // Short sequences are as likely as long ones.
+  const auto length = [&] {
+    if (random.chance(0.05)) return std::int64_t{0};
+    return static_cast<std::int64_t>(std::exp(random.uniform() * std::log(static_cast<double>(max_length)))) + 1;
+  };
+  for (int i = 0; i < count; ++i) {
+    AttentionSpec spec = grid.base(length(), length(), static_cast<int>(8 * random.integer(1, 32)));
+    if (random.chance(0.5)) spec.head_dim = static_cast<int>(64 * random.integer(1, 4));
+    spec.head_dim_v = random.chance(0.7) ? spec.head_dim : static_cast<int>(8 * random.integer(1, 32));
+    spec.batch = random.integer(1, 4);
+    spec.kv_heads = random.integer(1, 3);
+    spec.heads = spec.kv_heads * random.integer(1, random.chance(0.3) ? 16 : 3);
+    spec.keys = kStores[random.integer(0, 3)];
+    spec.page_size = kPageSizes[random.integer(0, 4)];
+    if (random.chance(0.4)) {
+      for (std::int64_t b = 0; b < spec.batch; ++b) spec.q_lengths.push_back(length());
+      spec.seqlen_q = 0;
+    }
+    if (spec.keys != KeyStore::dense) {
+      for (std::int64_t b = 0; b < spec.batch; ++b)
+        spec.k_lengths.push_back(spec.keys == KeyStore::packed ? length() : random.integer(0, spec.seqlen_k));
+    }
+    spec.causal = random.chance(0.4);
+    if (random.chance(0.3)) spec.window_left = random.integer(-1, 80);
+    if (random.chance(0.2)) spec.window_right = random.integer(-1, 80);
+    if (random.chance(0.2)) spec.softcap = static_cast<float>(random.integer(1, 60));
+    if (random.chance(0.2)) spec.softmax_scale = static_cast<float>(random.uniform() + 0.01);
+    spec.sinks = random.chance(0.2);
+    spec.lse = random.chance(0.8);
+    spec.num_splits = random.chance(0.3) ? static_cast<int>(random.integer(1, 32)) : 0;
+    spec.order = kOrders[random.integer(0, 2)];
+    if (spec.order != HeadOrder::sbhd) spec.padding = random.chance(0.3) ? random.integer(1, 5) : 0;
+    spec.extra_stride = random.chance(0.3) ? 8 * random.integer(1, 8) : random.chance(0.1) ? random.integer(1, 9) : 0;
+    spec.offset = random.chance(0.1) ? 8 * random.integer(1, 4) : 0;
+    spec.values = random.chance(0.7) ? ValueKind::centred : static_cast<ValueKind>(random.integer(0, 3));
+    grid.add(spec);
+  }
+  return grid.take();
+}
+
+std::vector<AttentionSpec> attention_cases_of_kernel(const KernelReport& kernel, int random_count, std::uint64_t seed) {
+  std::vector<AttentionSpec> all;
+  for (const std::string& name : kernel.dtypes) {
+    const DType dtype = dtype_from_name(name);
+    const std::uint64_t own = random_bits(seed, static_cast<std::uint64_t>(dtype));
+    for (auto& spec : attention_edge_cases(dtype, own)) all.push_back(std::move(spec));
+    for (auto& spec : attention_random_cases(dtype, random_count, own + 1)) all.push_back(std::move(spec));
+  }
+  return all;
+}
+
+AttentionCheckOptions attention_check_options(const AttentionSpec& spec) {
+  AttentionCheckOptions options;
+  options.operations = 3e7;
+  options.seed = spec.seed;
+  return options;
+}
+
+}  // namespace triage::verdict
