@@ -1,4 +1,4 @@
-// Plain loads from shared memory by 32-bit address: generic addresses cost registers, and on sm_90 and later a slow read of
+// Plain accesses to shared memory by 32-bit address: generic addresses cost registers, and on sm_90 and later a slow read of
 // the CTA's window each.
 #pragma once
 
@@ -16,6 +16,23 @@ __device__ __forceinline__ std::uint32_t load_shared_u16(std::uint32_t address) 
   std::uint16_t value;
   asm volatile("ld.shared.u16 %0, [%1];" : "=h"(value) : "r"(address) : "memory");
   return value;
+}
+
+__device__ __forceinline__ std::uint32_t load_shared_u32(std::uint32_t address) {
+  std::uint32_t value;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ void store_shared_u32(std::uint32_t address, std::uint32_t value) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+
+/// Read anew each time: a compiler that keeps what follows from it in registers may lack them elsewhere.
+__device__ __forceinline__ int lane_id() {
+  int lane;
+  asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+  return lane;
 }
 
 }  // namespace triage::ptx

@@ -67,11 +67,13 @@ std::optional<ScheduleSpec> gemm_schedule(const Device& device) {
 }
 
 template <int kBlock>
-std::size_t gemm_workspace(const SparseGemmProblem& problem, const Device& device, const ScheduleView& schedule) {
+std::size_t gemm_workspace_bytes(const SparseGemmProblem& problem, const Device& device, const ScheduleView& schedule) {
   if (is_narrow(problem, device)) return 0;
   constexpr GemmShape shape = gemm_shape(kBlock);
-  const std::int64_t padded = (problem.dense + shape.tile_n() - 1) / shape.tile_n() * shape.tile_n();
-  return static_cast<std::size_t>(schedule.split_slots) * shape.tile_m() * padded * sizeof(float);
+  const std::int64_t n_tiles = (problem.dense + shape.tile_n() - 1) / shape.tile_n();
+  return gemm_workspace(schedule.item_capacity * n_tiles,
+                        std::int64_t{schedule.split_slots} * shape.tile_m() * n_tiles * shape.tile_n(), device)
+      .bytes;
 }
 
 std::optional<ScheduleSpec> no_schedule(const Device&) { return std::nullopt; }
@@ -91,7 +93,7 @@ std::size_t sddmm_workspace(const SparseGemmProblem& problem, const Device& devi
 template <int kBlock>
 constexpr SparseGemmKernel gemm_row(Operation operation, const char* name, const char* source) {
   return {name, operation, Family::sm80, kBlock, "float16 bfloat16", source, can_run, gemm_schedule<kBlock>,
-          gemm_workspace<kBlock>,
+          gemm_workspace_bytes<kBlock>,
           operation == Operation::spmm ? TRIAGE_SM80_LAUNCH(launch_spmm<kBlock>) : TRIAGE_SM80_LAUNCH(launch_linear<kBlock>),
           nullptr};
 }

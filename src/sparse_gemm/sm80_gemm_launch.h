@@ -17,22 +17,21 @@ namespace triage::sm80 {
 
 /// Where things lie in shared memory; see GemmParams.
 struct GemmLayout {
-  std::int32_t order_offset, order_stride, ring_offset, slots, slot_bytes, blocks_offset, record_offset;
+  std::int32_t order_stride, ring_offset, slots, slot_bytes, blocks_offset, tail_offset;
   int bytes() const { return ring_offset + slots * slot_bytes; }
 };
 
 template <typename Config>
 GemmLayout gemm_layout(const ScheduleSpec& spec, std::size_t shared_memory) {
-  const auto align = [](std::int32_t bytes) { return (bytes + 255) / 256 * 256; };
+  const auto align = [](std::int32_t bytes) { return (bytes + 127) / 128 * 128; };
   GemmLayout layout;
-  layout.order_offset = static_cast<std::int32_t>(sizeof(GemmSharedHeader));
   layout.order_stride = (spec.blocks_per_stage + 31) / 32 * 32;
-  layout.ring_offset = align(layout.order_offset + 2 * GemmSharedHeader::kBatch * layout.order_stride * 4);
+  layout.ring_offset = align(static_cast<std::int32_t>(sizeof(GemmSharedHeader)) + Config::kProducers * layout.order_stride * 4);
   layout.blocks_offset = spec.columns_per_stage * Config::PanelLayout::kBytes;
-  layout.record_offset = layout.blocks_offset + spec.blocks_per_stage * Config::BlockLayout::kBytes;
-  layout.slot_bytes = align(layout.record_offset + static_cast<std::int32_t>(sizeof(StageRecord)));
+  layout.tail_offset = layout.blocks_offset + spec.blocks_per_stage * Config::BlockLayout::kBytes;
+  layout.slot_bytes = align(layout.tail_offset + static_cast<std::int32_t>(sizeof(SlotTail)));
   const auto room = static_cast<std::int32_t>(shared_memory) - layout.ring_offset;
-  layout.slots = std::min(kMaxSlots, room / layout.slot_bytes);
+  layout.slots = room / layout.slot_bytes;
   return layout;
 }
 
@@ -63,14 +62,17 @@ void launch_gemm(const SparseGemmCall& call, int panel_columns) {
   p.values = {call.values, Config::kBlock, Config::kBlock, Config::kBlock, access_of(call.values, Config::kBlock)};
   p.n_tiles = static_cast<std::int32_t>((n + Config::kTileN - 1) / Config::kTileN);
   p.panel_tiles = std::max(1, panel_columns / Config::kTileN);
-  p.order_offset = layout.order_offset;
   p.order_stride = layout.order_stride;
   p.ring_offset = layout.ring_offset;
   p.slots = layout.slots;
   p.slot_bytes = layout.slot_bytes;
   p.blocks_offset = layout.blocks_offset;
-  p.record_offset = layout.record_offset;
-  p.partials = static_cast<float*>(call.workspace.data);
+  p.tail_offset = layout.tail_offset;
+  const std::int64_t tiles = std::int64_t{schedule.item_capacity} * p.n_tiles;
+  const GemmWorkspace workspace = gemm_workspace(tiles, std::int64_t{schedule.split_slots} * Config::kTileM * p.n_tiles * Config::kTileN, *call.device);
+  auto* const scratch = static_cast<std::byte*>(call.workspace.data);
+  p.tile_counter = workspace.has_counter ? reinterpret_cast<std::uint32_t*>(scratch) : nullptr;
+  p.partials = reinterpret_cast<float*>(scratch + workspace.partials_offset);
   p.epilogue = {call.out.data, call.out.stride, call.out.rows, call.out.cols, call.bias, call.alpha, call.beta,
                 call.activation, access_of(call.out.data, call.out.stride) == Access::chunks};
 
@@ -78,7 +80,9 @@ void launch_gemm(const SparseGemmCall& call, int panel_columns) {
   const auto kernel = gemm_kernel<Config>;
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, layout.bytes()),
              "cudaFuncSetAttribute of sm80 gemm");
-  const std::int64_t tiles = std::int64_t{schedule.item_capacity} * p.n_tiles;
+  if (workspace.has_counter) {
+    cuda_check(cudaMemsetAsync(p.tile_counter, 0, sizeof(*p.tile_counter), stream), "cudaMemsetAsync of sm80 gemm's counter");
+  }
   const auto ctas = static_cast<unsigned>(std::min<std::int64_t>(tiles, call.device->multiprocessors));
   kernel<<<ctas, Config::kThreads, layout.bytes(), stream>>>(p);
   cuda_check(cudaGetLastError(), "launch of sm80 gemm");

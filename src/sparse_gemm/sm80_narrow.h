@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "sparse_gemm/sm80_gemm.h"
+#include "sparse_gemm/sm80_gemm_consumer.h"
 
 namespace triage::sm80 {
 
@@ -87,8 +87,8 @@ __global__ void __launch_bounds__(Config::kWarps * 32) narrow_kernel(const __gri
     ptx::cp_async_commit();
   };
 
-  const std::uint32_t block_offset = Config::BlockLayout::offset(lane % 16, lane / 16);
-  const std::uint32_t panel_offset = Config::BlockLayout::kBytes + Config::PanelLayout::offset(lane % 16, lane / 16);
+  const std::uint32_t block_offset = sparse_offset<Config>(0, lane);
+  const std::uint32_t panel_offset = Config::BlockLayout::kBytes + dense_offset<Config>(0, lane);
   float acc[Config::kStrips][Config::kStripTiles][4] = {};
 #pragma unroll
   for (int i = 0; i < Config::kSlots - 1; i++) fill(warp + i * Config::kWarps, i);

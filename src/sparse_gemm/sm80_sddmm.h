@@ -43,6 +43,7 @@ struct SddmmConfig {
   static constexpr int kThreads = 32 * (kConsumers + kProducers);
   static constexpr int kTilesM = kWarpM / 16, kTilesN = kWarpN / 16;
   static constexpr int kBlocksPerWarp = kWarpN > kBlock ? kWarpN / kBlock : 1;
+  static constexpr bool kStepAhead = kTilesM * kTilesN * 8 <= 64;  ///< accumulators leave room for two steps' fragments
   static constexpr int kBlockTilesN = kTilesN / kBlocksPerWarp;  ///< 16-column tiles of one block in a warp
 
   static constexpr int kPanelRows = kTransposed ? kSlab : kBlock;
@@ -224,11 +225,12 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, SddmmSharedH
   const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
   const int m0 = warp_row * Config::kWarpM, n0 = warp_col * Config::kWarpN % Config::kBlock;
   // ldmatrix of X yields (rows 0-7, k 0-7), (rows 8-15, k 0-7), (rows 0-7, k 8-15), (rows 8-15, k 8-15), as mma's A wants it.
+  // That of Y yields the four 8x8 tiles so that each operand B lies in two neighbouring registers, as mma's B must.
   using Layout = typename Config::PanelLayout;
   const std::uint32_t x_offset = kT ? Layout::offset(lane % 8 + lane / 16 * 8, m0 / 8 + lane / 8 % 2)
                                     : Layout::offset(m0 + lane % 16, lane / 16);
   const std::uint32_t y_offset = (kT ? Layout::offset(lane % 16, n0 / 8 + lane / 16)
-                                     : Layout::offset(n0 + lane % 16, lane / 16)) +
+                                     : Layout::offset(n0 + lane % 8 + lane / 16 * 8, lane / 8 % 2)) +
                                  (1 + warp_col * Config::kWarpN / Config::kBlock) * Config::kPanelBytes;
   // Address of 16-element tile `tile` at k step `step` of a panel.
   const auto tile_address = [](std::uint32_t panel, int tile, int step) {
@@ -246,26 +248,43 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, SddmmSharedH
       ptx::mbarrier_wait(full + slot * 8, parity);
       const std::uint32_t base = ring + slot * Config::kSlotBytes;
       if (active) {
+        // Fragments of a step are loaded while the step before is multiplied; where accumulators leave no registers for
+        // that, those of Y tile by tile.
+        constexpr int kSteps = Config::kSlab / 16, kBuffers = Config::kStepAhead ? 2 : 1;
+        constexpr int kTilesY = Config::kStepAhead ? kTilesN : 2;
+        std::uint32_t x[kBuffers][kTilesM][4], y[kBuffers][kTilesY][4];
+        const auto load_x = [&](int step) {
 #pragma unroll
-        for (int step = 0; step < Config::kSlab / 16; step++) {
-          std::uint32_t x[kTilesM][4], y[2][4];
-          const auto load_y = [&](int n) {
-            // A warp that owns several blocks finds each in a panel of its own.
-            const int panel = n / Config::kBlockTilesN * Config::kPanelBytes, tile = n % Config::kBlockTilesN;
-            ptx::ldmatrix_x4<kT>(y[n % 2], tile_address(base + y_offset + panel, tile, step));
-          };
+          for (int m = 0; m < kTilesM; m++) ptx::ldmatrix_x4<kT>(x[step % kBuffers][m], tile_address(base + x_offset, m, step));
+        };
+        const auto load_y = [&](int step, int n) {
+          // A warp that owns several blocks finds each in a panel of its own.
+          const int panel = n / Config::kBlockTilesN * Config::kPanelBytes, tile = n % Config::kBlockTilesN;
+          ptx::ldmatrix_x4<kT>(y[step % kBuffers][n % kTilesY], tile_address(base + y_offset + panel, tile, step));
+        };
+        const auto load_step = [&](int step) {
+          load_x(step);
 #pragma unroll
-          for (int m = 0; m < kTilesM; m++) ptx::ldmatrix_x4<kT>(x[m], tile_address(base + x_offset, m, step));
-          load_y(0);
+          for (int n = 0; n < (Config::kStepAhead ? kTilesN : 1); n++) load_y(step, n);
+        };
+        if constexpr (Config::kStepAhead) load_step(0);
+#pragma unroll
+        for (int step = 0; step < kSteps; step++) {
+          if constexpr (!Config::kStepAhead) {
+            load_step(step);
+          } else if (step + 1 < kSteps) {
+            load_step(step + 1);
+          }
 #pragma unroll
           for (int n = 0; n < kTilesN; n++) {
-            if (n + 1 < kTilesN) load_y(n + 1);
-            __syncwarp();  // keeps the load ahead of the multiplications
-            const std::uint32_t(&b)[4] = y[n % 2];
+            if (!Config::kStepAhead && n + 1 < kTilesN) load_y(step, n + 1);
+            __syncwarp();  // keeps the loads ahead of the multiplications
+            const std::uint32_t(&b)[4] = y[step % kBuffers][n % kTilesY];
 #pragma unroll
             for (int m = 0; m < kTilesM; m++) {
-              ptx::mma_m16n8k16<Element>(acc[m][n * 2], x[m][0], x[m][1], x[m][2], x[m][3], b[0], kT ? b[1] : b[2]);
-              ptx::mma_m16n8k16<Element>(acc[m][n * 2 + 1], x[m][0], x[m][1], x[m][2], x[m][3], kT ? b[2] : b[1], b[3]);
+              const std::uint32_t(&a)[4] = x[step % kBuffers][m];
+              ptx::mma_m16n8k16<Element>(acc[m][n * 2], a[0], a[1], a[2], a[3], b[0], b[1]);
+              ptx::mma_m16n8k16<Element>(acc[m][n * 2 + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
             }
           }
         }

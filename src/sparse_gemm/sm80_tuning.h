@@ -2,6 +2,7 @@
 // registry rows and the kernels' launchers read the same tables.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "device/schedule.h"
@@ -69,6 +70,19 @@ inline bool is_narrow(const SparseGemmProblem& problem, const Device& device) {
   const std::int64_t tiles = (problem.rows + shape.tile_m() - 1) / shape.tile_m() *
                              ((problem.dense + shape.tile_n() - 1) / shape.tile_n());
   return problem.dense <= 32 || (problem.dense <= 256 && 2 * tiles < device.multiprocessors);
+}
+
+/// Where things lie in the workspace of spmm and linear.
+struct GemmWorkspace {
+  bool has_counter;  ///< of tiles; it lies at the beginning
+  std::size_t partials_offset, bytes;
+};
+
+/// @param tiles an upper bound. @param partials elements of split items.
+inline GemmWorkspace gemm_workspace(std::int64_t tiles, std::int64_t partials, const Device& device) {
+  const bool has_counter = tiles > device.multiprocessors;
+  const std::size_t offset = has_counter ? 256 : 0;
+  return {has_counter, offset, offset + static_cast<std::size_t>(partials) * sizeof(float)};
 }
 
 /// Shape of an sddmm kernel: the template arguments of SddmmConfig.
