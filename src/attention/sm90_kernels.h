@@ -7,8 +7,8 @@
 
 namespace triage {
 
-/// In order of preference. `can_run` and `workspace_bytes` are host code that every build holds; `launch` is nullptr where
-/// TRIAGE_HAS_SM90 is 0.
+/// In order of preference. `can_run` and `workspace_bytes` are host code that every build holds; `launch` is nullptr
+/// where TRIAGE_HAS_SM90 is 0.
 std::span<const AttentionKernel> sm90_attention_kernels();
 
 }  // namespace triage

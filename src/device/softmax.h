@@ -1,5 +1,5 @@
-// Online softmax (Milakov and Gimelshein, arXiv 1805.02867) of a warp's 16 rows, on accumulators as mma.sync and wgmma lay
-// them out: of each tile of 8 columns a lane holds s[4j], s[4j + 1] of row lane / 4 and s[4j + 2], s[4j + 3] of row
+// Online softmax (Milakov and Gimelshein, arXiv 1805.02867) of a warp's 16 rows, on accumulators as mma.sync and wgmma
+// lay them out: of each tile of 8 columns a lane holds s[4j], s[4j + 1] of row lane / 4 and s[4j + 2], s[4j + 3] of row
 // lane / 4 + 8. Four neighbouring lanes share a row.
 #pragma once
 
@@ -9,8 +9,8 @@ namespace triage::device {
 
 /// The state of two rows. Exponentials are taken to the base 2, of (logit - maximum) * scale_log2.
 ///
-/// The maximum is a stale one: it moves only when a new logit exceeds it by more than kSlack (in powers of 2), because moving
-/// it costs a pass over the output's accumulators. Exponentials then reach 2^kSlack, which float16 holds easily.
+/// The maximum is a stale one: it moves only when a new logit exceeds it by more than kSlack (in powers of 2), because
+/// moving it costs a pass over the output's accumulators. Exponentials then reach 2^kSlack, which float16 holds easily.
 struct OnlineSoftmax {
   static constexpr float kSlack = 8.0f;
   /// Below every logit, and finite: masked logits (-inf) minus this are still -inf, not NaN.
@@ -24,15 +24,14 @@ struct OnlineSoftmax {
     sum[0] = sum[1] = 0.0f;
   }
 
-  /// Takes new logits into the maximum. Returns (the same to the whole warp) whether it moved: then the sums have been scaled by
-  /// `factor`, and the accumulators of the output need to be.
+  /// Takes new logits into the maximum. Returns (the same to the whole warp) whether it moved: then the sums have been
+  /// scaled by `factor`, and the accumulators of the output need to be.
   template <int kCount>
   __device__ __forceinline__ bool advance(const float (&s)[kCount], float scale_log2, float (&factor)[2]) {
     float high[2] = {maximum[0], maximum[1]};
     lane_maximum(s, high);
     // Each lane votes on its own columns: the shuffles, which put this on the critical path, then rarely run.
-    const bool moved =
-        __any_sync(0xffffffffu, fmaxf(high[0] - maximum[0], high[1] - maximum[1]) * scale_log2 > kSlack);
+    const bool moved = __any_sync(0xffffffffu, fmaxf(high[0] - maximum[0], high[1] - maximum[1]) * scale_log2 > kSlack);
     if (moved) {
 #pragma unroll
       for (int i = 0; i < 2; i++) {
@@ -69,8 +68,8 @@ struct OnlineSoftmax {
     }
   }
 
-  /// What the output's row i is multiplied by at the end, and the natural logarithm of its sum, with the sink's logit (in
-  /// natural units) taken in; `sink` -inf: none. A row without keys gets 0 and -inf (or the sink).
+  /// What the output's row i is multiplied by at the end, and the natural logarithm of its sum, with the sink's logit
+  /// (in natural units) taken in; `sink` -inf: none. A row without keys gets 0 and -inf (or the sink).
   __device__ __forceinline__ float finish(int i, float scale_log2, float sink, float& lse) const {
     constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
     float top = maximum[i] * scale_log2, total = sum[i], weight = 1.0f;
@@ -84,7 +83,7 @@ struct OnlineSoftmax {
       total += ptx::exp2_approx(sink_log2 - top);
     }
     lse = total == 0.0f ? -INFINITY : (top + ptx::log2_approx(total)) * kLn2;
-    return total == 0.0f ? 0.0f : weight / total;
+    return total == 0.0f ? 0.0f : weight * ptx::reciprocal_approx(total);
   }
 
  private:
@@ -105,14 +104,32 @@ struct OnlineSoftmax {
   }
 };
 
-/// Logits times `scale` through tanh, as softcap wants them; the caller folds the cap itself into scale_log2. Exact to some
-/// 1e-7 of the cap (tanh.approx would err by 5e-4 of the logit).
+/// Logits times `scale` through tanh, as softcap wants them; the caller folds the cap itself into scale_log2. Exact to
+/// some 1e-7 of the cap (tanh.approx would err by 5e-4 of the logit). Where all of a warp's logits are below half the
+/// cap, as they mostly are, a polynomial does it, because the special function unit is already busy with softmax's
+/// exponentials.
 template <int kCount>
 __device__ __forceinline__ void cap_logits(float (&s)[kCount], float scale) {
-  const float factor = scale * 2.8853900817779268f;  // 2 log2(e): tanh(x) = 1 - 2 / (1 + e^2x)
+  float largest = 0.0f;
 #pragma unroll
   for (int i = 0; i < kCount; i++) {
-    s[i] = fmaf(-2.0f, ptx::reciprocal_approx(1.0f + ptx::exp2_approx(s[i] * factor)), 1.0f);
+    s[i] *= scale;
+    largest = fmaxf(largest, fabsf(s[i]));
+  }
+  if (__all_sync(0xffffffffu, largest <= 0.5f)) {
+#pragma unroll
+    for (int i = 0; i < kCount;
+         i++) {  // x + x^3 p(x^2), p interpolated at Chebyshev's points of [0, 1/4]: relative error 1e-09
+      const float t = s[i] * s[i];
+      const float p = fmaf(fmaf(fmaf(fmaf(-0.00694294177f, t, 0.021470683f), t, -0.0539334691f), t, 0.133332258f), t,
+                           -0.333333328f);
+      s[i] = fmaf(s[i] * t, p, s[i]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; i++) {  // 1 - 2 / (1 + e^2x)
+      s[i] = fmaf(-2.0f, ptx::reciprocal_approx(1.0f + ptx::exp2_approx(s[i] * 2.8853900817779268f)), 1.0f);
+    }
   }
 }
 

@@ -1,0 +1,534 @@
+// Attention forward by mma.sync, from 8.0 on: O = softmax(scale * Q K^T + mask) V.
+//
+// A CTA computes kBlockM rows of one head against a range of blocks of kBlockN keys, from the last to the first. A row
+// is a query; where that pays, the query heads that share a head of K and V are packed: row r is query r / pack of head
+// r % pack. Keys and values arrive by cp.async, kStages blocks in flight or at work. A warp holds kRowTiles x 16 rows
+// of S and O in registers; with two tiles, each fragment of K and V is read from shared memory once for 32 rows, which
+// takes the mainloop below shared memory's bandwidth (16 rows: 256 clk of reads for 223 clk of mma.sync at head_dim
+// 128).
+//
+// With kWarpsN > 1, warps share the rows and divide the keys of a block among themselves, and add up at the end: for
+// decoding, where there are up to 16 rows. Keys may also be divided among CTAs (splits): each writes its O and lse as
+// fp32 into the workspace, and combine_kernel adds them in order (Flash-Decoding), so that results repeat bitwise.
+//
+// K and V may lie in pages: only the address of a row changes. Rows outside of the sequence are filled with zeros.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "attention/sequences.h"
+#include "device/epilogue.h"
+#include "device/softmax.h"
+#include "ptx/cp_async.h"
+#include "ptx/ldmatrix.h"
+#include "ptx/mbarrier.h"
+#include "ptx/mma.h"
+
+namespace triage::attention::sm80 {
+
+/// @tparam kHeadDim of all four tensors; smaller ones are padded with zeros.
+/// @tparam kCtas per multiprocessor that registers must leave room for.
+template <typename ElementT, int kHeadDimT, int kWarpsMT, int kWarpsNT, int kRowTilesT, int kBlockNT, int kStagesT,
+          int kCtasT>
+struct ForwardConfig {
+  using Element = ElementT;
+  static constexpr int kHeadDim = kHeadDimT, kWarpsM = kWarpsMT, kWarpsN = kWarpsNT, kRowTiles = kRowTilesT,
+                       kBlockN = kBlockNT, kStages = kStagesT, kCtas = kCtasT;
+  static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
+  static constexpr int kBlockM = 16 * kRowTiles * kWarpsM;
+  static constexpr int kWarpKeys = kBlockN / kWarpsN;
+  static constexpr int kRowBytes = kHeadDim * 2, kChunks = kHeadDim / 8;  ///< chunks of 16 bytes
+  static constexpr int kQBytes = kBlockM * kRowBytes, kBlockBytes = kBlockN * kRowBytes;
+  static constexpr int kSharedBytes = kQBytes + kStages * 2 * kBlockBytes;
+  static constexpr bool kQInRegisters = kRowTiles * kHeadDim / 4 <= 32;
+  static constexpr int kRowsPerPass = kThreads / kChunks;  ///< of a copy
+
+  static_assert(kHeadDim % 64 == 0, "the swizzle permutes 128 bytes");
+  static_assert(kWarpsM == 1 || kWarpsN == 1, "warps divide rows or keys");
+  static_assert(kWarpKeys % 16 == 0, "a warp multiplies 16 keys at a time");
+  static_assert(kThreads % kChunks == 0 && kBlockN % kRowsPerPass == 0, "whole rows in each pass of a copy");
+  static_assert(kStages >= 2, "one block at work and one on its way");
+  static_assert(kSharedBytes <= 99 * 1024, "8.6, 8.9 and 12.0 have 99 KB");
+  static_assert(kWarpsN == 1 || kWarpsN * kBlockM * kHeadDim * 4 <= kStages * 2 * kBlockBytes,
+                "warps add up in the blocks' place");
+};
+
+struct Source {
+  const void* data;
+  std::int64_t batch_stride, row_stride, head_stride;  ///< elements; pages in the place of the batch
+};
+
+struct ForwardParams {
+  Sequences sequences;
+  Source q, k, v;
+  void* out;
+  std::int64_t out_batch_stride, out_row_stride, out_head_stride;
+  int head_dim, head_dim_v;
+  bool aligned16;  ///< all of these allow 16-byte accesses
+  int pack;        ///< query heads packed into rows: 1 or kv_group
+  int m_tiles, heads_at_once;
+  bool heaviest_first;
+  const std::int32_t* block_table;
+  std::int64_t block_table_stride;
+  int page_shift;    ///< log2 of the page size
+  float scale_log2;  ///< from logits (capped ones: tanh) to powers of 2
+  float cap_scale;   ///< from products to the argument of tanh; 0: no softcap
+  const float* sinks;
+  float* lse;
+  std::int64_t lse_batch_stride, lse_head_stride;
+  int splits;
+  std::int64_t rows;  ///< heads * total_q
+  int total_q;
+  float* partial_out;  ///< [splits][rows][head_dim_v]
+  float* partial_lse;  ///< [splits][rows]
+};
+
+/// Where chunk `chunk` of row `row` lies: chunks of 128 bytes are permuted, so that ldmatrix finds eight rows in eight
+/// banks.
+template <int kRowBytes>
+__device__ __forceinline__ int tile_offset(int row, int chunk) {
+  return row * kRowBytes + (chunk ^ (row & 7)) * 16;
+}
+
+/// 16 bytes, or zeros. Chunks that 16-byte accesses do not reach go element by element, and are not asynchronous.
+__device__ __forceinline__ void copy_chunk(std::uint32_t place, const void* from, bool valid, bool aligned) {
+  if (aligned) {
+    ptx::cp_async_16_zero_fill(place, from, valid ? 16 : 0);
+  } else {
+    const auto* elements = static_cast<const std::uint16_t*>(from);
+    std::uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      words[i] = valid ? elements[2 * i] | static_cast<std::uint32_t>(elements[2 * i + 1]) << 16 : 0;
+    ptx::store_shared_16(place, words[0], words[1], words[2], words[3]);
+  }
+}
+
+/// A CTA's place in the work.
+struct Tile {
+  int batch, head, kv_head;  ///< head: the first of those packed
+  int q_start, k_start, seqlen_q, seqlen_k;
+  int row, rows;  ///< the first row, and how many of the sequence are left from there
+  int block_begin, block_end;
+  int split;
+};
+
+template <typename C>
+__device__ __forceinline__ bool find_tile(const ForwardParams& p, Tile& t) {
+  const Sequences& s = p.sequences;
+  const int index = blockIdx.x / p.splits, heads = s.heads / p.pack;
+  t.split = blockIdx.x - index * p.splits;
+  int place, m;
+  place_tile(index, s.batch * heads, p.m_tiles, p.heads_at_once, p.heaviest_first, place, m);
+  t.batch = place / heads;
+  t.head = (place - t.batch * heads) * p.pack;
+  t.kv_head = t.head / s.kv_group;
+  t.q_start = query_start(s, t.batch);
+  t.k_start = key_start(s, t.batch);
+  t.seqlen_q = query_count(s, t.batch);
+  t.seqlen_k = key_count(s, t.batch);
+  t.row = m * C::kBlockM;
+  t.rows = t.seqlen_q * p.pack - t.row;
+  if (t.rows <= 0) return false;
+  const Mask mask(t.seqlen_q, t.seqlen_k, s.window_left, s.window_right);
+  const int first = t.row / p.pack, last = (t.row + min(t.rows, C::kBlockM) - 1) / p.pack;
+  BlockRange range{0, 0};
+  if (mask.last_key(last) >= 0) range = mask.blocks<C::kBlockN>(first, last);
+  const int share = (range.end - range.begin + p.splits - 1) / p.splits;
+  t.block_begin = min(range.begin + t.split * share, range.end);
+  t.block_end = min(t.block_begin + share, range.end);
+  return true;
+}
+
+template <typename C>
+class Forward {
+  using Element = typename C::Element;
+
+ public:
+  __device__ __forceinline__ Forward(const ForwardParams& params, const Tile& tile, std::uint8_t* shared)
+      : p_(params),
+        t_(tile),
+        mask_(tile.seqlen_q, tile.seqlen_k, params.sequences.window_left, params.sequences.window_right),
+        shared_(shared),
+        place_(ptx::shared_address(shared)),
+        lane_(threadIdx.x % 32),
+        warp_m_(C::kWarpsN > 1 ? 0 : threadIdx.x / 32),
+        warp_n_(C::kWarpsN > 1 ? threadIdx.x / 32 : 0) {
+    const int batch_q = p_.sequences.cu_seqlens_q ? 0 : t_.batch, batch_k = p_.sequences.cu_seqlens_k ? 0 : t_.batch;
+    q_ = static_cast<const Element*>(p_.q.data) + batch_q * p_.q.batch_stride + t_.q_start * p_.q.row_stride;
+    k_ = static_cast<const Element*>(p_.k.data) + t_.k_start * p_.k.row_stride + t_.kv_head * p_.k.head_stride;
+    v_ = static_cast<const Element*>(p_.v.data) + t_.k_start * p_.v.row_stride + t_.kv_head * p_.v.head_stride;
+    if (!p_.block_table) {
+      k_ += batch_k * p_.k.batch_stride;
+      v_ += batch_k * p_.v.batch_stride;
+    }
+    // What this warp's rows attend. A warp without rows has nothing to multiply.
+    const int first_row = warp_m_ * C::kRowTiles * 16, rows = min(t_.rows - first_row, C::kRowTiles * 16);
+    own_ = whole_ = {0, 0};
+    if (rows > 0) {
+      const int first = (t_.row + first_row) / p_.pack, last = (t_.row + first_row + rows - 1) / p_.pack;
+      if (mask_.last_key(last) >= 0) own_ = mask_.template blocks<C::kBlockN>(first, last);
+      whole_ = mask_.template whole_blocks<C::kBlockN>(first, last);
+    }
+#pragma unroll
+    for (int r = 0; r < C::kRowTiles; r++) {
+      softmax_[r].reset();
+#pragma unroll
+      for (int i = 0; i < 2; i++) query_[r][i] = (t_.row + row_of(r, i)) / p_.pack;
+#pragma unroll
+      for (int i = 0; i < C::kHeadDim / 2; i++) o_[r][i] = 0.0f;
+    }
+  }
+
+  __device__ __forceinline__ void run() {
+    const int blocks = t_.block_end - t_.block_begin;
+    if (blocks > 0) {
+      load_q();
+#pragma unroll
+      for (int i = 0; i < C::kStages - 1; i++) {
+        if (i < blocks) load_block(t_.block_end - 1 - i, i);
+        ptx::cp_async_commit();
+      }
+      int stage = 0;
+#pragma unroll 1
+      for (int i = 0; i < blocks; i++) {
+        ptx::cp_async_wait_pending<C::kStages - 2>();
+        __syncthreads();  // the block has arrived, and nobody reads the one before any more
+        if (i + C::kStages - 1 < blocks) {
+          load_block(t_.block_end - i - C::kStages, stage == 0 ? C::kStages - 1 : stage - 1);
+        }
+        ptx::cp_async_commit();
+        if (C::kQInRegisters && i == 0) read_q();
+        const int block = t_.block_end - 1 - i;
+        if (block >= own_.begin && block < own_.end) work_on(block, stage);
+        if (++stage == C::kStages) stage = 0;
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < C::kRowTiles; r++) softmax_[r].reduce();
+    if constexpr (C::kWarpsN > 1) {
+      add_up_and_store();
+    } else {
+      store();
+    }
+  }
+
+ private:
+  /// Row of the tile that holds the i-th half of this lane's accumulators of row tile r.
+  __device__ __forceinline__ int row_of(int r, int i) const {
+    return (warp_m_ * C::kRowTiles + r) * 16 + lane_ / 4 + 8 * i;
+  }
+  __device__ __forceinline__ std::uint32_t k_place(int stage) const {
+    return place_ + C::kQBytes + stage * 2 * C::kBlockBytes;
+  }
+
+  __device__ __forceinline__ void load_q() {
+#pragma unroll 4
+    for (int i = threadIdx.x; i < C::kBlockM * C::kChunks; i += C::kThreads) {
+      const int row = i / C::kChunks, chunk = i % C::kChunks;
+      const bool valid = row < t_.rows && chunk * 8 < p_.head_dim;
+      const Element* from = q_;
+      if (valid) {
+        const int query = (t_.row + row) / p_.pack, head = t_.head + (t_.row + row) - query * p_.pack;
+        from += query * p_.q.row_stride + head * p_.q.head_stride + chunk * 8;
+      }
+      copy_chunk(place_ + tile_offset<C::kRowBytes>(row, chunk), from, valid, p_.aligned16);
+    }
+  }
+
+  /// Asks for a block. A copy of no bytes reads nothing, so that its address may lie anywhere.
+  __device__ __forceinline__ void load_block(int block, int stage) {
+    constexpr int kPasses = C::kBlockN / C::kRowsPerPass;
+    const int row = threadIdx.x / C::kChunks, chunk = threadIdx.x % C::kChunks, key = block * C::kBlockN + row;
+    const std::uint32_t to = k_place(stage);
+    const bool in_k = chunk * 8 < p_.head_dim, in_v = chunk * 8 < p_.head_dim_v;
+    const auto copy = [&](int pass, const Element* from_k, const Element* from_v, bool aligned) {
+      const bool inside = key + pass * C::kRowsPerPass < t_.seqlen_k;
+      const std::uint32_t place = to + tile_offset<C::kRowBytes>(row + pass * C::kRowsPerPass, chunk);
+      copy_chunk(place, from_k, inside && in_k, aligned);
+      copy_chunk(place + C::kBlockBytes, from_v, inside && in_v, aligned);
+    };
+    const auto in_page = [&](int pass, const Element*& from_k, const Element*& from_v) {
+      const int k = key + pass * C::kRowsPerPass;
+      from_k = k_ + chunk * 8;
+      from_v = v_ + chunk * 8;
+      if (k >= t_.seqlen_k) return;
+      const std::int64_t page = __ldg(p_.block_table + t_.batch * p_.block_table_stride + (k >> p_.page_shift));
+      const std::int64_t in = k & ((1 << p_.page_shift) - 1);
+      from_k += page * p_.k.batch_stride + in * p_.k.row_stride;
+      from_v += page * p_.v.batch_stride + in * p_.v.row_stride;
+    };
+    const Element *from_k = k_ + key * p_.k.row_stride + chunk * 8, *from_v = v_ + key * p_.v.row_stride + chunk * 8;
+    if (p_.block_table && p_.aligned16) {
+#pragma unroll
+      for (int pass = 0; pass < kPasses; pass++) {
+        in_page(pass, from_k, from_v);
+        copy(pass, from_k, from_v, true);
+      }
+    } else if (p_.aligned16) {
+#pragma unroll
+      for (int pass = 0; pass < kPasses; pass++) {
+        copy(pass, from_k, from_v, true);
+        from_k += C::kRowsPerPass * p_.k.row_stride;
+        from_v += C::kRowsPerPass * p_.v.row_stride;
+      }
+    } else {
+#pragma unroll 1
+      for (int pass = 0; pass < kPasses; pass++) {
+        if (p_.block_table) in_page(pass, from_k, from_v);
+        copy(pass, from_k, from_v, false);
+        from_k += C::kRowsPerPass * p_.k.row_stride;
+        from_v += C::kRowsPerPass * p_.v.row_stride;
+      }
+    }
+  }
+
+  __device__ __forceinline__ void read_q_step(std::uint32_t (&a)[C::kRowTiles][4], int step) {
+#pragma unroll
+    for (int r = 0; r < C::kRowTiles; r++) {
+      ptx::ldmatrix_x4<false>(a[r], place_ + tile_offset<C::kRowBytes>((warp_m_ * C::kRowTiles + r) * 16 + lane_ % 16,
+                                                                       2 * step + lane_ / 16));
+    }
+  }
+  __device__ __forceinline__ void read_q() {
+    if constexpr (C::kQInRegisters) {
+#pragma unroll
+      for (int step = 0; step < C::kHeadDim / 16; step++) read_q_step(q_fragments_[step], step);
+    }
+  }
+
+  __device__ __forceinline__ void work_on(int block, int stage) {
+    constexpr int kTiles = C::kWarpKeys / 8;
+    float s[C::kRowTiles][C::kWarpKeys / 2];
+    multiply_logits(s, k_place(stage) + warp_n_ * C::kWarpKeys * C::kRowBytes);
+    const bool masked = block >= whole_.end || block < whole_.begin;
+    const int key = block * C::kBlockN + warp_n_ * C::kWarpKeys + lane_ % 4 * 2;
+    std::uint32_t p[C::kRowTiles][kTiles * 2];
+#pragma unroll
+    for (int r = 0; r < C::kRowTiles; r++) {
+      if (p_.cap_scale != 0.0f) device::cap_logits(s[r], p_.cap_scale);
+      if (masked) mask_logits(s[r], mask_, query_[r], key);
+      float factor[2];
+      if (softmax_[r].advance(s[r], p_.scale_log2, factor)) {
+#pragma unroll
+        for (int i = 0; i < C::kHeadDim / 2; i++) o_[r][i] *= factor[i / 2 % 2];
+      }
+      softmax_[r].exponentiate(s[r], p_.scale_log2);
+#pragma unroll
+      for (int i = 0; i < kTiles * 2; i++) p[r][i] = device::pack2<Element>(s[r][2 * i], s[r][2 * i + 1]);
+    }
+    multiply_values(p, k_place(stage) + C::kBlockBytes + warp_n_ * C::kWarpKeys * C::kRowBytes);
+  }
+
+  // S = Q K^T.
+  __device__ __forceinline__ void multiply_logits(float (&s)[C::kRowTiles][C::kWarpKeys / 2], std::uint32_t k) {
+#pragma unroll
+    for (int r = 0; r < C::kRowTiles; r++) {
+#pragma unroll
+      for (int i = 0; i < C::kWarpKeys / 2; i++) s[r][i] = 0.0f;
+    }
+    const int row = lane_ / 16 * 8 + lane_ % 8, chunk = lane_ / 8 % 2;
+#pragma unroll
+    for (int step = 0; step < C::kHeadDim / 16; step++) {
+      std::uint32_t a[C::kRowTiles][4];
+      if constexpr (!C::kQInRegisters) read_q_step(a, step);
+#pragma unroll
+      for (int n = 0; n < C::kWarpKeys / 16; n++) {
+        std::uint32_t b[4];
+        ptx::ldmatrix_x4<false>(b, k + tile_offset<C::kRowBytes>(n * 16 + row, 2 * step + chunk));
+#pragma unroll
+        for (int r = 0; r < C::kRowTiles; r++) {
+          const std::uint32_t(&f)[4] = C::kQInRegisters ? q_fragments_[C::kQInRegisters ? step : 0][r] : a[r];
+          multiply(&s[r][8 * n], f, b[0], b[1]);
+          multiply(&s[r][8 * n + 4], f, b[2], b[3]);
+        }
+      }
+    }
+  }
+
+  // O += P V.
+  __device__ __forceinline__ void multiply_values(const std::uint32_t (&p)[C::kRowTiles][C::kWarpKeys / 4],
+                                                  std::uint32_t v) {
+    const int row = lane_ % 16, chunk = lane_ / 16;
+#pragma unroll
+    for (int step = 0; step < C::kWarpKeys / 16; step++) {
+#pragma unroll
+      for (int n = 0; n < C::kHeadDim / 16; n++) {
+        std::uint32_t b[4];
+        ptx::ldmatrix_x4<true>(b, v + tile_offset<C::kRowBytes>(step * 16 + row, 2 * n + chunk));
+#pragma unroll
+        for (int r = 0; r < C::kRowTiles; r++) {
+          const std::uint32_t f[4] = {p[r][4 * step], p[r][4 * step + 1], p[r][4 * step + 2], p[r][4 * step + 3]};
+          multiply(&o_[r][8 * n], f, b[0], b[1]);
+          multiply(&o_[r][8 * n + 4], f, b[2], b[3]);
+        }
+      }
+    }
+  }
+
+  static __device__ __forceinline__ void multiply(float* d, const std::uint32_t (&a)[4], std::uint32_t b0,
+                                                  std::uint32_t b1) {
+    ptx::mma_m16n8k16<Element>(*reinterpret_cast<float(*)[4]>(d), a[0], a[1], a[2], a[3], b0, b1);
+  }
+
+  /// Where a row's results go. `index` counts rows over all heads and sequences.
+  struct Place {
+    int query, head;
+    std::int64_t index;
+  };
+  __device__ __forceinline__ Place place_of(int row) const {
+    Place at;
+    at.query = (t_.row + row) / p_.pack;
+    at.head = t_.head + (t_.row + row) - at.query * p_.pack;
+    at.index = p_.sequences.cu_seqlens_q
+                   ? static_cast<std::int64_t>(at.head) * p_.total_q + t_.q_start + at.query
+                   : (static_cast<std::int64_t>(t_.batch) * p_.sequences.heads + at.head) * t_.seqlen_q + at.query;
+    return at;
+  }
+  __device__ __forceinline__ Element* out_row(const Place& at) const {
+    return static_cast<Element*>(p_.out) + (p_.sequences.cu_seqlens_q ? 0 : t_.batch) * p_.out_batch_stride +
+           (t_.q_start + at.query) * p_.out_row_stride + at.head * p_.out_head_stride;
+  }
+  /// Eight columns of a row, finished.
+  __device__ __forceinline__ void store_chunk(Element* to, const std::uint32_t (&words)[4]) const {
+    if (p_.aligned16) {
+      *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        reinterpret_cast<std::uint16_t*>(to)[i] = static_cast<std::uint16_t>(words[i / 2] >> i % 2 * 16);
+      }
+    }
+  }
+  __device__ __forceinline__ void store_lse(const Place& at, float lse) const {
+    if (p_.splits > 1) {
+      p_.partial_lse[t_.split * p_.rows + at.index] = lse;
+    } else if (p_.lse) {
+      p_.lse[t_.batch * p_.lse_batch_stride + at.head * p_.lse_head_stride + t_.q_start + at.query] = lse;
+    }
+  }
+  __device__ __forceinline__ float sink_of(int head) const {
+    return p_.sinks && p_.splits == 1 ? p_.sinks[head] : -INFINITY;
+  }
+
+  __device__ __forceinline__ void store() {
+#pragma unroll
+    for (int r = 0; r < C::kRowTiles; r++) {
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const int row = row_of(r, i);
+        const bool inside = row < t_.rows;
+        const Place at = place_of(inside ? row : 0);
+        float lse;
+        const float weight = softmax_[r].finish(i, p_.scale_log2, sink_of(at.head), lse);
+        if (inside && lane_ % 4 == 0) store_lse(at, lse);
+        if (p_.splits > 1) {
+          if (!inside || lse == -INFINITY) continue;  // combine_kernel does not read it
+          float* const to = p_.partial_out + (t_.split * p_.rows + at.index) * p_.head_dim_v + lane_ % 4 * 2;
+#pragma unroll
+          for (int j = 0; j < C::kHeadDim / 8; j++) {
+            if (8 * j < p_.head_dim_v) {
+              *reinterpret_cast<float2*>(to + 8 * j) =
+                  make_float2(o_[r][4 * j + 2 * i] * weight, o_[r][4 * j + 2 * i + 1] * weight);
+            }
+          }
+          continue;
+        }
+        Element* const to = out_row(at);
+#pragma unroll
+        for (int j = 0; j < C::kHeadDim / 8; j += 4) {  // four lanes exchange, so that each writes 16 bytes
+          std::uint32_t words[4];
+#pragma unroll
+          for (int t = 0; t < 4; t++) {
+            words[t] =
+                device::pack2<Element>(o_[r][4 * (j + t) + 2 * i] * weight, o_[r][4 * (j + t) + 2 * i + 1] * weight);
+          }
+          device::transpose_across_quad(words, lane_ % 4);
+          const int column = 8 * (j + lane_ % 4);
+          if (inside && column < p_.head_dim_v) store_chunk(to + column, words);
+        }
+      }
+    }
+  }
+
+  // Warps that divided the keys: each leaves its maximum, sum and O in shared memory; then all threads add and store.
+  __device__ __forceinline__ void add_up_and_store() {
+    if constexpr (C::kWarpsN > 1) {
+      __shared__ float maxima[C::kWarpsN][C::kBlockM], sums[C::kWarpsN][C::kBlockM];
+      ptx::cp_async_wait_pending<0>();
+      __syncthreads();
+      auto* const all = reinterpret_cast<float*>(shared_ + C::kQBytes);
+#pragma unroll
+      for (int r = 0; r < C::kRowTiles; r++) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          const int row = r * 16 + lane_ / 4 + 8 * i;
+          if (lane_ % 4 == 0) {
+            maxima[warp_n_][row] = softmax_[r].maximum[i];
+            sums[warp_n_][row] = softmax_[r].sum[i];
+          }
+          float* const to = all + (warp_n_ * C::kBlockM + row) * C::kHeadDim + lane_ % 4 * 2;
+#pragma unroll
+          for (int j = 0; j < C::kHeadDim / 8; j++) {
+            *reinterpret_cast<float2*>(to + 8 * j) = make_float2(o_[r][4 * j + 2 * i], o_[r][4 * j + 2 * i + 1]);
+          }
+        }
+      }
+      __syncthreads();
+      for (int i = threadIdx.x; i < C::kBlockM * C::kChunks; i += C::kThreads) {
+        const int row = i / C::kChunks, chunk = i % C::kChunks;
+        if (row >= t_.rows || chunk * 8 >= p_.head_dim_v) continue;
+        device::OnlineSoftmax total;
+        total.reset();
+        for (int w = 0; w < C::kWarpsN; w++) total.maximum[0] = fmaxf(total.maximum[0], maxima[w][row]);
+        float x[8] = {};
+        for (int w = 0; w < C::kWarpsN; w++) {
+          const float factor = ptx::exp2_approx((maxima[w][row] - total.maximum[0]) * p_.scale_log2);
+          total.sum[0] += sums[w][row] * factor;
+          const float* from = all + (w * C::kBlockM + row) * C::kHeadDim + chunk * 8;
+#pragma unroll
+          for (int j = 0; j < 8; j++) x[j] += from[j] * factor;
+        }
+        const Place at = place_of(row);
+        float lse;
+        const float weight = total.finish(0, p_.scale_log2, sink_of(at.head), lse);
+        if (chunk == 0) store_lse(at, lse);
+        if (p_.splits > 1) {
+          if (lse == -INFINITY) continue;
+          float* const to = p_.partial_out + (t_.split * p_.rows + at.index) * p_.head_dim_v + chunk * 8;
+#pragma unroll
+          for (int j = 0; j < 8; j++) to[j] = x[j] * weight;
+        } else {
+          std::uint32_t words[4];
+#pragma unroll
+          for (int j = 0; j < 4; j++) words[j] = device::pack2<Element>(x[2 * j] * weight, x[2 * j + 1] * weight);
+          store_chunk(out_row(at) + chunk * 8, words);
+        }
+      }
+    }
+  }
+
+  const ForwardParams& p_;
+  const Tile& t_;
+  const Mask mask_;
+  std::uint8_t* const shared_;
+  const std::uint32_t place_;
+  const int lane_, warp_m_, warp_n_;
+  const Element *q_, *k_, *v_;
+  BlockRange own_, whole_;  ///< blocks that this warp's rows attend, and those that need no mask
+  int query_[C::kRowTiles][2];
+  device::OnlineSoftmax softmax_[C::kRowTiles];
+  float o_[C::kRowTiles][C::kHeadDim / 2];
+  std::uint32_t q_fragments_[C::kQInRegisters ? C::kHeadDim / 16 : 1][C::kRowTiles][4];
+};
+
+template <typename C>
+__global__ void __launch_bounds__(C::kThreads, C::kCtas) forward_kernel(const __grid_constant__ ForwardParams params) {
+  extern __shared__ __align__(128) std::uint8_t shared[];
+  Tile tile;
+  if (!find_tile<C>(params, tile)) return;
+  Forward<C>(params, tile, shared).run();
+}
+
+}  // namespace triage::attention::sm80

@@ -1,0 +1,107 @@
+// From a validated call to tensor maps, parameters and the launch. Included by the files that hold the kernels' code.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "attention/sm90_forward.h"
+#include "attention/sm90_tuning.h"
+#include "device/cuda_check.h"
+#include "device/tensor_map.h"
+#include "registry/attention_kernel.h"
+
+namespace triage::attention::sm90 {
+
+/// Sorts packed sequences by their keys and counts their tiles; sets the tile counter to zero. Defined in sm90_plan.cu.
+void plan_varlen(const TileOrder& order, int block_m, cudaStream_t stream);
+
+/// A tensor map of [batch, sequence, heads, head_dim] for boxes of `rows` rows of one head.
+///
+/// Sliced: one box holds all columns, in panels of 64. Coordinates: 0, row, 0, head, batch. Columns must be whole
+/// panels, and all sequences as long as the tensor.
+///
+/// Otherwise one box is one panel, and the rows of a sequence end where the caller says: rows 0 .. `rows` - 1 of the
+/// box are a dimension of their own that is cut at its end; counted from `rows` - valid, exactly `valid` rows lie
+/// inside. The start comes through another dimension of the same stride, and the base address is moved back by `rows`
+/// rows to make up for it. Coordinates: column, rows - valid, head, first row + valid, batch.
+inline CUtensorMap attention_map(const AttentionTensor& t, bool bfloat16, std::int64_t batch, std::int64_t sequence,
+                                 std::int64_t heads, int head_dim, int rows, bool sliced) {
+  const std::int64_t row_stride = t.sequence_stride, head_stride = t.head_stride;
+  const std::int64_t batch_stride = batch > 1 ? t.batch_stride : row_stride;  // cu_seqlens: 0, and unused
+  if (sliced) {
+    return device::tensor_map_5d(t.data, bfloat16, {64, sequence, head_dim / 64, heads, batch},
+                                 {row_stride, 64, head_stride, batch_stride}, {64, rows, head_dim / 64, 1, 1});
+  }
+  const char* const base = static_cast<const char*>(t.data) - rows * row_stride * 2;
+  return device::tensor_map_5d(base, bfloat16, {head_dim, rows, heads, std::int64_t{1} << 31, batch},
+                               {row_stride, head_stride, row_stride, batch_stride}, {64, rows, 1, 1, 1});
+}
+
+template <typename C>
+void launch_forward(const AttentionCall& call) {
+  static_assert(sizeof(ForwardStorage<C>) <= C::kSharedLimit, "the configuration must fit the shared memory of a CTA");
+  const AttentionProblem& problem = call.problem;
+  const auto stream = static_cast<cudaStream_t>(call.stream);
+  const bool bfloat16 = problem.dtype == DType::bfloat16;
+  const bool varlen = call.cu_seqlens_q != nullptr;
+  constexpr float kLog2E = 1.4426950408889634f;
+
+  ForwardParams p{};
+  TileOrder& order = p.order;
+  static_cast<Sequences&>(order) = sequences_of(call);
+  order.m_tiles = (order.seqlen_q + C::kBlockM - 1) / C::kBlockM;
+  order.tiles = order.batch * order.heads * order.m_tiles;
+  order.heaviest_first = heaviest_last(problem);
+  order.heads_at_once =
+      heads_in(kL2Share * call.device->l2_bytes, problem, varlen ? problem.heads : problem.batch * problem.heads);
+  auto* const words = static_cast<std::int32_t*>(call.workspace.data);
+  order.counter = words;
+  if (varlen) {
+    order.plan = {words + kCounterWords, words + kCounterWords + order.batch};
+    plan_varlen(order, C::kBlockM, stream);
+  } else {
+    cuda_check(cudaMemsetAsync(words, 0, sizeof(std::int32_t), stream), "cudaMemsetAsync of the tile counter");
+  }
+
+  const bool whole_panels = problem.head_dim == 64 * C::kPanels && problem.head_dim_v == 64 * C::kPanelsV;
+  p.q_sliced = whole_panels && !varlen;
+  p.kv_sliced = whole_panels && call.cu_seqlens_k == nullptr && call.seqused_k == nullptr;
+  if (problem.softcap > 0.0f) {
+    p.cap_scale = call.softmax_scale / problem.softcap;
+    p.scale_log2 = problem.softcap * kLog2E;
+  } else {
+    p.scale_log2 = call.softmax_scale * kLog2E;
+  }
+  p.sinks = call.sinks;
+  p.lse = call.lse;
+  p.lse_head_stride = call.lse_head_stride;
+  p.lse_batch_stride = call.lse_batch_stride;
+  p.out = call.o.data;
+  p.out_batch_stride = call.o.batch_stride;
+  p.out_row_stride = call.o.sequence_stride;
+  p.out_head_stride = call.o.head_stride;
+  p.head_dim_v = problem.head_dim_v;
+
+  const std::int64_t q_batch = varlen ? 1 : problem.batch, q_rows = varlen ? problem.total_q : problem.seqlen_q;
+  const bool packed_k = call.cu_seqlens_k != nullptr;
+  const std::int64_t k_batch = packed_k ? 1 : problem.batch, k_rows = packed_k ? problem.total_k : problem.seqlen_k;
+  const CUtensorMap q =
+      attention_map(call.q, bfloat16, q_batch, q_rows, problem.heads, problem.head_dim, 64, p.q_sliced);
+  const CUtensorMap k =
+      attention_map(call.k, bfloat16, k_batch, k_rows, problem.kv_heads, problem.head_dim, C::kBlockN, p.kv_sliced);
+  const CUtensorMap v =
+      attention_map(call.v, bfloat16, k_batch, k_rows, problem.kv_heads, problem.head_dim_v, C::kBlockN, p.kv_sliced);
+  const CUtensorMap out =
+      attention_map(call.o, bfloat16, q_batch, q_rows, problem.heads, problem.head_dim_v, 64, p.q_sliced);
+
+  const auto kernel = forward_kernel<C>;
+  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(ForwardStorage<C>)),
+             "cudaFuncSetAttribute of sm90 attention");
+  const int ctas = std::min(order.tiles, call.device->multiprocessors);
+  kernel<<<ctas, C::kThreads, sizeof(ForwardStorage<C>), stream>>>(q, k, v, out, p);
+  cuda_check(cudaGetLastError(), "launch of sm90 attention");
+}
+
+}  // namespace triage::attention::sm90

@@ -1,0 +1,45 @@
+// The sm90 attention kernel's numbers, and why. Host code.
+#pragma once
+
+#include <cstddef>
+
+#include "registry/attention_kernel.h"
+
+namespace triage::attention::sm90 {
+
+/// Of L2, for the keys and values of the heads that are at work at once (28 of 50 MB on an H100).
+constexpr double kL2Share = 0.56;
+
+/// What the tiles below need at most.
+constexpr std::size_t kSharedMemory = 227 * 1024;
+
+/// Whether tiles of queries leave more than half of the GPU idle while keys are plenty.
+inline bool prefers_splits(const AttentionProblem& problem, const Device& device) {
+  if (problem.num_splits == 1) return false;
+  const std::int64_t tiles = problem.batch * problem.heads * ((problem.seqlen_q + 127) / 128);
+  const bool packs =
+      problem.seqlen_q <= 64 && (problem.group() > 1 || problem.seqlen_q <= 16);  // small tiles of the sm80 kernel
+  return problem.seqlen_k >= 512 && (packs || 2 * tiles <= device.multiprocessors);
+}
+
+/// Words of the workspace before the plan of packed sequences: the tile counter, alone in its cache lines.
+constexpr std::size_t kCounterWords = 64;
+
+inline std::size_t forward_workspace_bytes(const AttentionProblem& problem) {
+  return (kCounterWords + (problem.varlen_q ? 2 * static_cast<std::size_t>(problem.batch) + 1 : 0)) *
+         sizeof(std::int32_t);
+}
+
+// Tiles, as warpgroups of 64 queries x keys per block; S + P + O are registers of a thread:
+//
+// | head_dim | tile    | stages | registers    | why |
+// |----------|---------|--------|--------------|----------------------------------------------------------------------------|
+// | 64       | 4 x 64  | 6      | 32 + 16 + 32 | softmax binds: many warps, little of it in a row | | 64, long | 3 x
+// 128 | 2      | 64 + 32 + 32 | fewer barriers a key; dense only, where few tiles are ragged                | | 96, 128
+// | 3 x 64  | 4      | 32 + 16 + 64 | three warpgroups hide each other's softmax: tensor pipe 95% active           | |
+// 128, short | 2 x 128 | 2    | 64 + 32 + 64 | whole tiles where 192 queries leave a ragged one | | 192      | 2 x 96
+// | 2      | 48 + 24 + 96 | shared memory: 48 KB of Q, 36 KB a block of K or of V                       | | 192, 128 |
+// 3 x 64  | 3      | 32 + 16 + 64 | as 128                                                                     | | 256
+// | 2 x 80  | 2      | 40 + 20 + 128 | shared memory: 64 KB of Q, 40 KB a block of K or of V                      |
+
+}  // namespace triage::attention::sm90
