@@ -16,7 +16,7 @@ namespace {
 
 Json to_json(const KernelReport& report) {
   Json json{{"name", report.name},         {"operation", report.operation}, {"family", report.family},
-            {"block", report.block_size},  {"dtypes", report.dtypes},       {"compiled", report.compiled},
+            {"block", report.block_size},  {"head_dims", report.head_dims}, {"dtypes", report.dtypes},       {"compiled", report.compiled},
             {"can_run", report.can_run}};
   if (!report.reason.empty()) json["reason"] = report.reason;
   json["source"] = report.source;
@@ -59,9 +59,10 @@ int run_list(const ListOptions& options) {
   if (choice.devices.size() == 1 && choice.devices[0].device_type == kDLCPU && cuda_device_count() == 0) {
     fmt::print("no CUDA device\n");
   }
-  TextTable table({"kernel", "block", "dtypes", "compiled", "can run here"});
+  TextTable table({"kernel", "block or head_dim", "dtypes", "compiled", "can run here"});
   for (const KernelReport& report : reports) {
-    table.add({report.name, report.block_size == 0 ? "any" : std::to_string(report.block_size),
+    const std::string block = report.block_size == 0 ? "any" : std::to_string(report.block_size);
+    table.add({report.name, report.head_dims.empty() ? block : report.head_dims,
                fmt::format("{}", fmt::join(report.dtypes, " ")), report.compiled ? "yes" : "no",
                report.can_run ? "yes" : "no: " + report.reason});
   }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "registry/attention_registry.h"
 #include "registry/registry.h"
 #include "registry/source_hash.h"
 #include "verdict/terminal.h"
@@ -26,6 +27,10 @@ struct Evidence {
   double tflops = 0;
   std::string failure;        ///< first failure of the current source
 };
+
+std::string case_name(const ReceiptShape& shape) {
+  return shape.attention ? shape.attention->label() : fmt::format("{} block {}", shape.name, shape.block);
+}
 
 Evidence gather(const MatrixKernel& kernel, const MatrixTarget& target, const std::vector<Receipt>& receipts) {
   Evidence evidence;
@@ -46,7 +51,7 @@ Evidence gather(const MatrixKernel& kernel, const MatrixTarget& target, const st
     for (const ReceiptCase& result : receipt.cases) {
       if (result.kernel != kernel.name || !is_current(result.source_sha256, result.shared_memory_kb)) continue;
       if (result.outcome != Outcome::ok || !result.correct.ok) {
-        fail(fmt::format("{} block {}: {}", result.shape.name, result.shape.block,
+        fail(fmt::format("{}: {}", case_name(result.shape),
                          !result.failure.empty() ? result.failure : "wrong result"));
       } else if (result.shared_memory_kb == 0) {
         evidence.tflops = std::max(evidence.tflops, result.tflops);
@@ -178,30 +183,53 @@ const std::vector<MatrixTarget>& matrix_targets() {
   return targets;
 }
 
+namespace {
+
+/// A target's machine, made up from what is known of it.
+Device device_of(const MatrixTarget& target) {
+  Device device;
+  device.name = *target.example ? target.example : "the CPU";
+  device.compute_capability = target.number;
+  device.shared_memory_per_block = static_cast<std::size_t>(target.shared_memory_kb) * 1024;
+  if (target.number > 0) device.dl = {kDLCUDA, 0};
+  return device;
+}
+
+/// Why a kernel of `family` refuses on each target; empty where it does not. `can_run` judges the device.
+template <class CanRun>
+std::vector<std::string> refusals_of(Family family, const CanRun& can_run) {
+  std::vector<std::string> refusals;
+  for (const MatrixTarget& target : matrix_targets()) {
+    const Device device = device_of(target);
+    Support support = family_runs_on(family, device);
+    if (support.ok) support = can_run(device);
+    // What is needed, without what was found instead: the column says that.
+    const std::string needed = support.reason.substr(0, support.reason.find("; "));
+    refusals.push_back(support.ok ? "" : needed.empty() ? "refused" : needed);
+  }
+  return refusals;
+}
+
+}  // namespace
+
 std::vector<MatrixKernel> registry_matrix_kernels() {
   std::vector<MatrixKernel> rows;
   for (const SparseGemmKernel* kernel : sparse_gemm_kernels()) {
-    MatrixKernel row{kernel->name, operation_name(kernel->operation), family_name(kernel->family),
-                     std::string(source_sha256(kernel->source)), {}};
-    for (const MatrixTarget& target : matrix_targets()) {
-      Device device;
-      device.name = *target.example ? target.example : "the CPU";
-      device.compute_capability = target.number;
-      device.shared_memory_per_block = static_cast<std::size_t>(target.shared_memory_kb) * 1024;
-      if (target.number > 0) device.dl = {kDLCUDA, 0};
-      SparseGemmProblem problem;
-      problem.operation = kernel->operation;
-      problem.dtype = kernel->family == Family::cpu ? DType::float32 : DType::float16;
-      problem.block = kernel->block != 0 ? kernel->block : 32;
-      problem.rows = problem.cols = problem.dense = 1024;
-      problem.nnz_blocks = problem.rows / problem.block;
-      Support support = family_runs_on(kernel->family, device);
-      if (support.ok) support = kernel->can_run(problem, device);
-      // What is needed, without what was found instead: the column says that.
-      const std::string needed = support.reason.substr(0, support.reason.find("; "));
-      row.refusals.push_back(support.ok ? "" : needed.empty() ? "refused" : needed);
-    }
-    rows.push_back(std::move(row));
+    SparseGemmProblem problem;
+    problem.operation = kernel->operation;
+    problem.dtype = kernel->family == Family::cpu ? DType::float32 : DType::float16;
+    problem.block = kernel->block != 0 ? kernel->block : 32;
+    problem.rows = problem.cols = problem.dense = 1024;
+    problem.nnz_blocks = problem.rows / problem.block;
+    rows.push_back({kernel->name, operation_name(kernel->operation), family_name(kernel->family),
+                    std::string(source_sha256(kernel->source)),
+                    refusals_of(kernel->family, [&](const Device& device) { return kernel->can_run(problem, device); })});
+  }
+  for (const AttentionKernel* kernel : attention_kernels()) {
+    const AttentionProblem problem = ordinary_problem(*kernel);
+    rows.push_back({kernel->name, kAttentionForward, family_name(kernel->family),
+                    std::string(source_sha256(kernel->source)),
+                    refusals_of(kernel->family, [&](const Device& device) { return kernel->can_run(problem, device); })});
   }
   return rows;
 }
@@ -222,8 +250,8 @@ SupportMatrix make_matrix(std::vector<MatrixKernel> kernels, const std::vector<R
 std::string matrix_markdown(const SupportMatrix& matrix) {
   std::string text = table_of(matrix, "`").markdown();
   text +=
-      "\nVALIDATED: correct there, by a receipt of this very source; the rate is that of its fastest case (nonzero blocks "
-      "only). STALE: the source has changed since its receipt. PORTABLE: never run there; correct, through the same "
+      "\nVALIDATED: correct there, by a receipt of this very source; the rate is that of its fastest case (nonzero blocks, "
+      "or attended pairs, only). STALE: the source has changed since its receipt. PORTABLE: never run there; correct, through the same "
       "source, on the architecture named. COMPILES: builds for it, never run. UNSUPPORTED: refused. FAILED: ran and was "
       "wrong, or did not finish.\n";
   for (const std::string& line : remarks(matrix)) text += "\n- " + line;

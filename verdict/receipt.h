@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/attention_shapes.h"
 #include "verdict/json.h"
 
 namespace triage::verdict {
@@ -27,7 +28,7 @@ struct ReceiptDevice {
 };
 
 /// m, n, k: the sparse matrix is m x k and the dense operand has n columns (spmm) or n tokens (linear); sddmm's
-/// pattern is m x n and k is the inner dimension.
+/// pattern is m x n and k is the inner dimension. Attention has a shape of its own, and of the rest only the name.
 struct ReceiptShape {
   std::int64_t m = 0, n = 0, k = 0;
   int block = 0;
@@ -37,6 +38,7 @@ struct ReceiptShape {
   std::int64_t nnz_blocks = 0;
   std::string name;           ///< the case's name in bench/shapes.cpp
   std::string epilogue;       ///< linear: e.g. "bias+gelu"; empty if none
+  std::optional<bench::AttentionShape> attention;
 };
 
 struct ReceiptCorrect {

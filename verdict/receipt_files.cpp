@@ -40,6 +40,11 @@ std::vector<fs::path> sorted_entries(const fs::path& folder) {
 
 bool same_case(const ReceiptCase& a, const ReceiptCase& b) {
   const ReceiptShape &x = a.shape, &y = b.shape;
+  if (x.attention.has_value() != y.attention.has_value()) return false;
+  if (x.attention && x.attention->label() + std::to_string(x.attention->heads) !=
+                         y.attention->label() + std::to_string(y.attention->heads)) {
+    return false;
+  }
   return a.op == b.op && a.dtype == b.dtype && a.shared_memory_kb == b.shared_memory_kb && x.m == y.m && x.n == y.n &&
          x.k == y.k && x.block == y.block && x.density == y.density && x.pattern == y.pattern && x.layout == y.layout &&
          x.epilogue == y.epilogue;

@@ -84,8 +84,48 @@ Outcome outcome_from(const Fields& fields) {
   Fields::fail(fields.path("outcome"), fmt::format("is '{}'; ok, wrong, crashed and hung are known", name));
 }
 
+bench::AttentionShape read_attention_shape(const Fields& fields) {
+  bench::AttentionShape shape;
+  shape.name = fields.text_or("name", "");
+  shape.batch = fields.integer("batch");
+  shape.heads = fields.integer("heads");
+  shape.kv_heads = fields.integer("kv_heads");
+  shape.seqlen_q = fields.integer("seqlen_q");
+  shape.seqlen_k = fields.integer("seqlen_k");
+  shape.head_dim = static_cast<int>(fields.integer("head_dim"));
+  shape.head_dim_v = static_cast<int>(fields.integer_or("head_dim_v", shape.head_dim));
+  shape.causal = fields.boolean("causal");
+  shape.window_left = fields.integer_or("window_left", -1);
+  shape.window_right = fields.integer_or("window_right", -1);
+  shape.softcap = fields.number_or("softcap", 0);
+  shape.sinks = fields.boolean_or("sinks", false);
+  shape.varlen = fields.boolean_or("varlen", false);
+  shape.page_size = static_cast<int>(fields.integer_or("page_size", 0));
+  return shape;
+}
+
+Json attention_json(const bench::AttentionShape& shape) {
+  Json json{{"batch", shape.batch},       {"heads", shape.heads},       {"kv_heads", shape.kv_heads},
+            {"seqlen_q", shape.seqlen_q}, {"seqlen_k", shape.seqlen_k}, {"head_dim", shape.head_dim},
+            {"causal", shape.causal},     {"block", nullptr},           {"density", nullptr}};
+  if (shape.head_dim_v != shape.head_dim) json["head_dim_v"] = shape.head_dim_v;
+  if (shape.window_left >= 0) json["window_left"] = shape.window_left;
+  if (shape.window_right >= 0) json["window_right"] = shape.window_right;
+  if (shape.softcap > 0) json["softcap"] = shape.softcap;
+  if (shape.sinks) json["sinks"] = true;
+  if (shape.varlen) json["varlen"] = true;
+  if (shape.page_size > 0) json["page_size"] = shape.page_size;
+  if (!shape.name.empty()) json["name"] = shape.name;
+  return json;
+}
+
 ReceiptShape read_shape(const Fields& fields) {
   ReceiptShape shape;
+  if (fields.has("head_dim")) {
+    shape.attention = read_attention_shape(fields);
+    shape.name = shape.attention->name;
+    return shape;
+  }
   shape.m = fields.integer("m");
   shape.n = fields.integer("n");
   shape.k = fields.integer("k");
@@ -216,6 +256,7 @@ const char* outcome_name(Outcome outcome) {
 }
 
 Json to_json(const ReceiptShape& shape) {
+  if (shape.attention) return attention_json(*shape.attention);
   Json json{{"m", shape.m},           {"n", shape.n},
             {"k", shape.k},           {"block", shape.block},
             {"density", shape.density}, {"pattern", shape.pattern},

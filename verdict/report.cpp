@@ -99,13 +99,14 @@ const std::vector<std::string>& result_header() {
 }
 
 std::string case_label(const ReceiptShape& shape, int shared_memory_kb) {
+  const std::string limited = shared_memory_kb > 0 ? fmt::format(" {}KB", shared_memory_kb) : "";
+  if (shape.attention) return shape.attention->label() + limited;
   const bool cube = shape.m == shape.n && shape.n == shape.k;
   std::string label = cube ? fmt::format("{} {}", shape.name, shape.m) : shape.name;
   label += fmt::format(" b{} d{:.2g}", shape.block, shape.density);
   if (!shape.epilogue.empty()) label += " " + shape.epilogue;
   if (shape.layout != "canonical") label += " " + shape.layout;
-  if (shared_memory_kb > 0) label += fmt::format(" {}KB", shared_memory_kb);
-  return label;
+  return label + limited;
 }
 
 std::vector<std::string> result_cells(const ReceiptCase& result) {
@@ -269,8 +270,8 @@ std::string report_text(const Run& run, bool colour) {
   std::string text = "\n" + painted(headline(run), good ? Colour::green : Colour::red, colour) + "\n";
   each_case(run, [&](const ReceiptCase& result) {
     if (result.outcome == Outcome::ok && result.correct.ok) return;
-    text += fmt::format("  {} {} {} b{}: {}\n", outcome_word(result), result.kernel, result.shape.name,
-                        result.shape.block, result.failure.empty() ? result.correct.detail : result.failure);
+    text += fmt::format("  {} {} {}: {}\n", outcome_word(result), result.kernel,
+                        case_label(result.shape, result.shared_memory_kb), result.failure.empty() ? result.correct.detail : result.failure);
   });
   const auto section = [&](const char* title, const std::string& body) {
     if (!body.empty()) text += "\n" + painted(title, Colour::bold, colour) + "\n" + body;
@@ -296,8 +297,8 @@ std::string report_markdown(const Run& run) {
   text += "## Cases\n\n" + results.markdown();
   each_case(run, [&](const ReceiptCase& result) {
     if (result.outcome == Outcome::ok && result.correct.ok) return;
-    text += fmt::format("\n- {} {} {} b{}: {}", outcome_word(result), result.kernel, result.shape.name,
-                        result.shape.block, result.failure.empty() ? result.correct.detail : result.failure);
+    text += fmt::format("\n- {} {} {}: {}", outcome_word(result), result.kernel,
+                        case_label(result.shape, result.shared_memory_kb), result.failure.empty() ? result.correct.detail : result.failure);
   });
   text += "\n## Support matrix\n\n" + matrix_markdown(run.matrix);
   const TextTable crossovers = crossover_table(run);

@@ -6,7 +6,9 @@
 #include <map>
 #include <set>
 
+#include "bench/attention_shapes.h"
 #include "bench/shapes.h"
+#include "registry/attention_registry.h"
 #include "registry/registry.h"
 #include "verdict/device_choice.h"
 
@@ -25,7 +27,8 @@ bool op_wanted(const std::vector<std::string>& filter, const std::string& op) {
   return wanted(filter, op) || wanted(filter, op.substr(op.rfind('.') + 1));
 }
 
-bool shape_wanted(const std::vector<std::string>& filter, const bench::Shape& shape) {
+template <class Shape>
+bool shape_wanted(const std::vector<std::string>& filter, const Shape& shape) {
   if (filter.empty()) return true;
   return std::any_of(filter.begin(), filter.end(),
                      [&](const std::string& part) { return shape.label().find(part) != std::string::npos; });
@@ -38,8 +41,11 @@ std::string unknown_value(const VerdictOptions& options) {
     kernels.insert(kernel->name);
     ops.insert(operation_name(kernel->operation));
   }
+  for (const AttentionKernel* kernel : attention_kernels()) kernels.insert(kernel->name);
+  ops.insert(kAttentionForward);
   for (bench::Machine machine : {bench::Machine::gpu, bench::Machine::cpu}) {
     for (const bench::Shape& shape : bench::shapes(machine)) shape_names.insert(shape.name);
+    for (const bench::AttentionShape& shape : bench::attention_shapes(machine)) shape_names.insert(shape.name);
   }
   for (DType dtype : {DType::float16, DType::bfloat16, DType::float32, DType::float64}) dtypes.insert(dtype_name(dtype));
   const auto missing = [&](const char* option, const std::vector<std::string>& values, const std::set<std::string>& known) {
@@ -63,6 +69,7 @@ std::string unknown_value(const VerdictOptions& options) {
     bool found = false;
     for (bench::Machine machine : {bench::Machine::gpu, bench::Machine::cpu}) {
       for (const bench::Shape& shape : bench::shapes(machine)) found = found || shape_wanted({part}, shape);
+      for (const auto& shape : bench::attention_shapes(machine)) found = found || shape_wanted({part}, shape);
     }
     if (problem.empty() && !found) {
       problem = fmt::format("--shape is '{}', which is part of no shape's name; names: {}", part,
@@ -126,6 +133,25 @@ void plan_timings(MachinePlan& plan, const VerdictOptions& options, const Kernel
   }
 }
 
+void plan_attention(MachinePlan& plan, const VerdictOptions& options, const KernelReport& kernel) {
+  const bool gpu = plan.device.device_type == kDLCUDA;
+  if (!options.blocks.empty()) return;  // attention has none
+  for (const bench::AttentionShape& shape : bench::attention_shapes(gpu ? bench::Machine::gpu : bench::Machine::cpu)) {
+    if (!wanted(options.only, std::string("timing")) || (options.quick && !shape.quick)) continue;
+    if (!wanted(kernel.dtypes, shape.dtype) || !wanted(options.dtypes, shape.dtype)) continue;
+    if (!shape_wanted(options.shapes, shape)) continue;
+    Job job = make_job(JobKind::timing, options, plan.device, kernel);
+    job.dtype = shape.dtype;
+    job.shape.name = shape.name;
+    job.shape.attention = shape;
+    plan.jobs.push_back(job);
+  }
+  if (!wanted(options.only, std::string("grid")) || !options.shapes.empty()) return;
+  Job job = make_job(JobKind::grid, options, plan.device, kernel);
+  job.shape.name = "grid";
+  plan.jobs.push_back(job);
+}
+
 void plan_crossovers(MachinePlan& plan, const VerdictOptions& options, const KernelReport& kernel) {
   const bool gpu = plan.device.device_type == kDLCUDA;
   const std::string dtype = gpu ? "float16" : "float32";
@@ -170,8 +196,11 @@ MachinePlan plan_machine(const VerdictOptions& options, DLDevice device, const s
   const bool gpu = device.device_type == kDLCUDA;
   const std::vector<bench::Shape> shapes = bench::shapes(gpu ? bench::Machine::gpu : bench::Machine::cpu);
   for (const KernelReport& kernel : reports) {
-    if (kernel.operation.rfind("sparse_gemm.", 0) != 0) continue;
     if (!kernel.can_run || !wanted(options.kernels, kernel.name) || !op_wanted(options.ops, kernel.operation)) continue;
+    if (kernel.operation == kAttentionForward) {
+      plan_attention(plan, options, kernel);
+      continue;
+    }
     if (wanted(options.only, std::string("timing"))) plan_timings(plan, options, kernel, shapes);
     const bool block_fits = kernel.block_size == 0 || wanted(options.blocks, kernel.block_size);
     if (wanted(options.only, std::string("grid")) && block_fits && options.shapes.empty()) {

@@ -9,6 +9,8 @@
 #include <string>
 
 #include "triage/error.h"
+#include "registry/attention_registry.h"
+#include "verdict/attention_jobs.h"
 #include "verdict/correctness_grid.h"
 #include "verdict/job.h"
 #include "verdict/machine_limits.h"
@@ -19,10 +21,11 @@ namespace {
 
 Json answer_to(const Job& job) {
   JobContext context(job);
+  const bool attention = job.op == kAttentionForward;
   switch (job.kind) {
     case JobKind::device: return to_json(measure_machine(job, context));
-    case JobKind::grid: return to_json(run_grid(job, context));
-    case JobKind::timing: return to_json(time_case(job, context));
+    case JobKind::grid: return to_json(attention ? run_attention_grid(job, context) : run_grid(job, context));
+    case JobKind::timing: return to_json(attention ? time_attention(job, context) : time_case(job, context));
     case JobKind::crossover: return to_json(find_crossover(job, context));
   }
   throw std::runtime_error("job kind is not known");

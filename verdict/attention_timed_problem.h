@@ -1,0 +1,47 @@
+// One problem of bench/attention_shapes.cpp in the memory of its device, made for timing: large, contiguous [batch,
+// sequence, heads, head_dim], several copies of the operands. (verdict/attention_problem.h has the guarded kind on
+// which correctness is tried.)
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "bench/attention_shapes.h"
+#include "device/memory.h"
+#include "registry/attention_kernel.h"
+#include "triage/triage.h"
+#include "verdict/attention_correctness.h"
+
+namespace triage::verdict {
+
+class TimedAttention {
+ public:
+  TimedAttention(const bench::AttentionShape& shape, DLDevice device, std::uint64_t seed, int copies, Stream stream);
+
+  int copies() const { return static_cast<int>(q_.size()); }
+  /// Calls the library on copy `copy % copies()`; what a user would call, with everything that the call does.
+  void run(int copy);
+  /// NaN over O and lse of every copy, and over the workspace.
+  void poison_outputs();
+  /// Downloads one copy and judges it; waits. @param operations what the oracle may spend.
+  CheckResult check(int copy, double operations, std::uint64_t seed);
+  std::size_t output_bytes() const;
+  void* output(int copy) { return o_[static_cast<std::size_t>(copy)].data(); }
+
+ private:
+  struct Arguments;
+  Buffer make(std::size_t bytes) const;
+  Buffer upload(const std::vector<std::int32_t>& data) const;
+  std::vector<char> download(const Buffer& buffer) const;
+
+  bench::AttentionShape shape_;
+  DType dtype_;
+  DLDevice device_;
+  Stream stream_;
+  std::int64_t pages_ = 0;
+  std::vector<Buffer> q_, k_, v_, o_, lse_;
+  std::vector<std::int32_t> cu_q_, cu_k_, used_k_, table_;
+  Buffer cu_q_buffer_, cu_k_buffer_, used_k_buffer_, table_buffer_, sinks_, workspace_;
+};
+
+}  // namespace triage::verdict
