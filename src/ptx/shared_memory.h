@@ -1,5 +1,5 @@
-// Plain accesses to shared memory by 32-bit address: generic addresses cost registers, and on sm_90 and later a slow read of
-// the CTA's window each.
+// Plain accesses to shared memory by 32-bit address: generic addresses cost registers, and on sm_90 and later a slow
+// read of the CTA's window each.
 #pragma once
 
 #include <cstdint>

@@ -21,15 +21,17 @@ SddmmSplit sddmm_split(const SparseGemmProblem& problem, const Device& device) {
   const std::int64_t slabs = std::max<std::int64_t>(1, (problem.dense + kSddmmSlab - 1) / kSddmmSlab);
   SddmmSplit best{};
   best.units = static_cast<std::int32_t>(problem.nnz_blocks / shape.unit_blocks + block_rows);
-  // Costs in the time of one slab of one unit, about half a microsecond. A unit's start and end cost some slabs; partial sums
-  // are written and read once more, 1.2 MB in that time. On average half of the rows end in an extra, shorter unit.
+  // Costs in the time of one slab of one unit, about half a microsecond. A unit's start and end cost some slabs;
+  // partial sums are written and read once more, 1.2 MB in that time. On average half of the rows end in an extra,
+  // shorter unit.
   const double units = static_cast<double>(problem.nnz_blocks) / shape.unit_blocks + 0.5 * block_rows;
   const double partial_bytes = 8.0 * problem.nnz_blocks * problem.block * problem.block;
   double best_cost = std::numeric_limits<double>::max();
   for (std::int64_t splits = 1; splits <= std::min<std::int64_t>(16, (slabs + 15) / 16); splits++) {
     const std::int64_t slabs_per_split = (slabs + splits - 1) / splits;
     const double waves = std::max(1.0, (units * splits + device.multiprocessors - 1) / device.multiprocessors);
-    const double cost = static_cast<int>(waves) * (slabs_per_split + 6.0) + (splits > 1 ? 10 + splits * partial_bytes / 1.2e6 : 0);
+    const double cost =
+        static_cast<int>(waves) * (slabs_per_split + 6.0) + (splits > 1 ? 10 + splits * partial_bytes / 1.2e6 : 0);
     if (cost < best_cost) {
       best_cost = cost;
       best.splits = static_cast<std::int32_t>((slabs + slabs_per_split - 1) / slabs_per_split);
@@ -92,16 +94,25 @@ std::size_t sddmm_workspace(const SparseGemmProblem& problem, const Device& devi
 
 template <int kBlock>
 constexpr SparseGemmKernel gemm_row(Operation operation, const char* name, const char* source) {
-  return {name, operation, Family::sm80, kBlock, "float16 bfloat16", source, can_run, gemm_schedule<kBlock>,
+  return {name,
+          operation,
+          Family::sm80,
+          kBlock,
+          "float16 bfloat16",
+          source,
+          can_run,
+          gemm_schedule<kBlock>,
           gemm_workspace_bytes<kBlock>,
-          operation == Operation::spmm ? TRIAGE_SM80_LAUNCH(launch_spmm<kBlock>) : TRIAGE_SM80_LAUNCH(launch_linear<kBlock>),
+          operation == Operation::spmm ? TRIAGE_SM80_LAUNCH(launch_spmm<kBlock>)
+                                       : TRIAGE_SM80_LAUNCH(launch_linear<kBlock>),
           nullptr};
 }
 
 template <int kBlock>
 constexpr SparseGemmKernel sddmm_row(const char* name, const char* source) {
-  return {name, Operation::sddmm, Family::sm80, kBlock, "float16 bfloat16", source, can_run, no_schedule,
-          sddmm_workspace, TRIAGE_SM80_LAUNCH(launch_sddmm<kBlock>), nullptr};
+  return {name,   Operation::sddmm, Family::sm80, kBlock,          "float16 bfloat16",
+          source, can_run,          no_schedule,  sddmm_workspace, TRIAGE_SM80_LAUNCH(launch_sddmm<kBlock>),
+          nullptr};
 }
 
 const std::array kRows = {

@@ -23,9 +23,10 @@ struct MatrixSource {
   Access access = Access::chunks;
 };
 
-/// How a tile of kRows x kRowBytes lies in shared memory: the 16-byte chunks of each 128 bytes are permuted so that the same
-/// chunk of eight neighbouring rows, which ldmatrix reads at once, lies in eight different groups of banks. (Padding the rows
-/// instead is slower: a 32-byte sector of global memory that crosses 128 bytes of shared memory is read twice.)
+/// How a tile of kRows x kRowBytes lies in shared memory: the 16-byte chunks of each 128 bytes are permuted so that the
+/// same chunk of eight neighbouring rows, which ldmatrix reads at once, lies in eight different groups of banks.
+/// (Padding the rows instead is slower: a 32-byte sector of global memory that crosses 128 bytes of shared memory is
+/// read twice.)
 template <int kRows, int kRowBytes>
 struct TileLayout {
   static constexpr int kBytes = kRows * kRowBytes;
@@ -36,16 +37,16 @@ struct TileLayout {
   static __host__ __device__ constexpr std::uint32_t offset(int row, int chunk) {
     return row * kRowBytes + (chunk ^ (row / (8 / kChunks) & (kChunks - 1))) * 16;
   }
-  /// From an address within the tile to that `pairs` pairs of chunks and `rows` rows (a multiple of 8) further. Within the
-  /// permuted 128 bytes, the address must be that of the first pair or of a multiple of what is added.
+  /// From an address within the tile to that `pairs` pairs of chunks and `rows` rows (a multiple of 8) further. Within
+  /// the permuted 128 bytes, the address must be that of the first pair or of a multiple of what is added.
   static __device__ __forceinline__ std::uint32_t advance(std::uint32_t address, int pairs, int rows) {
     return (address ^ pairs % kPairs * 32) + pairs / kPairs * (kChunks * 16) + rows * kRowBytes;
   }
 };
 
-/// Copies of a tile of kRows x kRowBytes into shared memory, in pieces of up to 8 passes of one warp; a pass copies 512 bytes.
-/// Pieces are what warps share out among themselves. The copies of a piece are independent instructions: a warp that
-/// reused an address register would wait until the copy before has read it, about 100 clk.
+/// Copies of a tile of kRows x kRowBytes into shared memory, in pieces of up to 8 passes of one warp; a pass copies 512
+/// bytes. Pieces are what warps share out among themselves. The copies of a piece are independent instructions: a warp
+/// that reused an address register would wait until the copy before has read it, about 100 clk.
 template <int kRows, int kRowBytes>
 struct TileCopy {
   using Layout = TileLayout<kRows, kRowBytes>;
@@ -57,9 +58,11 @@ struct TileCopy {
   static constexpr int kPieceRows = kPiecePasses * kRowsPerPass;
   static_assert(kChunks <= 32 && 32 % kChunks == 0, "a pass copies whole rows");
   static_assert(kPasses >= 1 && kRows % kRowsPerPass == 0, "passes make up the tile");
-  static_assert(kPasses % kPiecePasses == 0 && (kPieces == 1 || kPieceRows % 8 == 0), "pieces begin where the permutation does");
+  static_assert(kPasses % kPiecePasses == 0 && (kPieces == 1 || kPieceRows % 8 == 0),
+                "pieces begin where the permutation does");
 
-  /// The tile lies inside of its matrix, whose address and stride allow 16-byte accesses. @param corner its first element.
+  /// The tile lies inside of its matrix, whose address and stride allow 16-byte accesses. @param corner its first
+  /// element.
   static __device__ __forceinline__ void copy(std::uint32_t target, const void* corner, std::int64_t stride, int piece,
                                               int lane) {
     const int row = lane / kChunks, chunk = lane % kChunks;

@@ -1,24 +1,25 @@
-// spmm and linear on the sm80 family: C = A_bsr * B and Y = act(X * W_bsr^T + bias) through cp.async, ldmatrix, mma.sync.
+// spmm and linear on the sm80 family: C = A_bsr * B and Y = act(X * W_bsr^T + bias) through cp.async, ldmatrix,
+// mma.sync.
 //
-// Tile map. A CTA owns a tile of kRowsPerGroup block rows of the sparse matrix by kTileN columns of B (tokens of X). The
-// union of its rows' block columns is walked stage by stage as schedule.h lays it out: each panel of the dense operand is
-// read from global memory once for all rows of the group that have a block in its column. Tiles are taken in panels of
-// `panel_tiles` neighbouring N tiles, which keeps that much of B in L2, and inside a panel longest first; CTAs take the next
-// one from a counter.
+// Tile map. A CTA owns a tile of kRowsPerGroup block rows of the sparse matrix by kTileN columns of B (tokens of X).
+// The union of its rows' block columns is walked stage by stage as schedule.h lays it out: each panel of the dense
+// operand is read from global memory once for all rows of the group that have a block in its column. Tiles are taken in
+// panels of `panel_tiles` neighbouring N tiles, which keeps that much of B in L2, and inside a panel longest first;
+// CTAs take the next one from a counter.
 //
-// Pipeline. A ring of `slots` in shared memory; a slot holds `columns_per_stage` panels, `blocks_per_stage` blocks and a
-// record, all cut to kSlab of the block's inner dimension. Sizes are run-time values: one instantiation serves
+// Pipeline. A ring of `slots` in shared memory; a slot holds `columns_per_stage` panels, `blocks_per_stage` blocks and
+// a record, all cut to kSlab of the block's inner dimension. Sizes are run-time values: one instantiation serves
 // devices of 99 KB and of 227 KB.
 //
 // Warps
-//   consumers 0 .. kConsumers-1   warp (wr, wc) owns kRowsPerWarp block rows (half a row at block 128) by kWarpN columns
-//   producers, kProducers of them walk the schedule ahead and copy
+//   consumers 0 .. kConsumers-1   warp (wr, wc) owns kRowsPerWarp block rows (half a row at block 128) by kWarpN
+//   columns producers, kProducers of them walk the schedule ahead and copy
 // Barriers (per slot)
-//   full    arrivals 32 * kProducers + 1: each producer lane, when its copies have landed, and the record; consumers wait
-//   empty   arrivals kConsumers: each consumer warp, when it has read the slot; producers wait
+//   full    arrivals 32 * kProducers + 1: each producer lane, when its copies have landed, and the record; consumers
+//   wait empty   arrivals kConsumers: each consumer warp, when it has read the slot; producers wait
 //
-// Roles of mma.sync (D[16,8] += A[16,16] * B[16,8]): spmm puts the sparse block on the A side, linear the tokens, so that D
-// lies like the output in both, and neither transposes anything.
+// Roles of mma.sync (D[16,8] += A[16,16] * B[16,8]): spmm puts the sparse block on the A side, linear the tokens, so
+// that D lies like the output in both, and neither transposes anything.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -46,13 +47,14 @@ __global__ void __launch_bounds__(Config::kThreads, 1) gemm_kernel(const __grid_
   }
   __syncthreads();
   if (warp < Config::kConsumers) {
-    consume<Config>(p, ring, warp, lane);
+    consume<Config>(p, ring, warp);
   } else {
     produce<Config>(p, shared, warp - Config::kConsumers, lane);
   }
 }
 
-/// Adds the partial sums of split groups in slot order and finishes them. @param tile_m rows of the sparse matrix in a group.
+/// Adds the partial sums of split groups in slot order and finishes them. @param tile_m rows of the sparse matrix in a
+/// group.
 template <typename Element, bool kLinear>
 __global__ void combine_kernel(const __grid_constant__ GemmParams p, int tile_m, std::int64_t padded_n) {
   const std::int64_t slot_size = tile_m * padded_n;

@@ -10,7 +10,8 @@
 
 namespace triage::sm80 {
 
-/// Shape of a kernel. Block rows per warp, warp columns and the warp grid are the tuning parameters (sm80_gemm_launch.h).
+/// Shape of a kernel. Block rows per warp, warp columns and the warp grid are the tuning parameters
+/// (sm80_gemm_launch.h).
 template <typename Element_, bool kLinear_, int kBlock_, int kSlab_, int kRowsPerWarp_, int kWarpN_, int kWarpRows_,
           int kWarpCols_, int kTilesPerChunk_, int kSparseBuffers_, int kMaxBlocks_>
 struct GemmConfig {
@@ -21,7 +22,7 @@ struct GemmConfig {
   static constexpr int kWarpN = kWarpN_;
   static constexpr int kWarpRows = kWarpRows_, kWarpCols = kWarpCols_;
   static constexpr int kConsumers = kWarpRows * kWarpCols;
-  static constexpr int kProducers = 4;           ///< one per sub-core; that is also how many leave 168 registers a thread
+  static constexpr int kProducers = 4;  ///< one per sub-core; that is also how many leave 168 registers a thread
   static constexpr int kMaxBlocks = kMaxBlocks_;  ///< of a stage
   static constexpr int kThreads = 32 * (kConsumers + kProducers);
 
@@ -37,8 +38,8 @@ struct GemmConfig {
   static constexpr int kSteps = kSlab / 16;
   static constexpr int kSlabsPerBlock = kBlock / kSlab;
 
-  // The dense fragments of a step are loaded in chunks, one ahead of the chunk that is being multiplied; the sparse ones one
-  // step ahead if there are two buffers.
+  // The dense fragments of a step are loaded in chunks, one ahead of the chunk that is being multiplied; the sparse
+  // ones one step ahead if there are two buffers.
   static constexpr int kTilesPerChunk = kTilesPerChunk_;  ///< tiles of 16 columns
   static constexpr int kChunks = kWarpN / 16 / kTilesPerChunk;
   static constexpr int kSparseBuffers = kSparseBuffers_;
@@ -73,19 +74,19 @@ struct GemmParams {
   const std::int32_t* block_order;
   const WorkItem* items;
   const std::int32_t* item_count;
-  const SplitGroup* splits;     ///< for combine_kernel
+  const SplitGroup* splits;  ///< for combine_kernel
   const std::int32_t* split_count;
-  const std::int32_t* col;      ///< the pattern's block columns, for the ragged last one
-  std::int32_t last_block_col;  ///< the block column that is ragged, or -1
+  const std::int32_t* col;       ///< the pattern's block columns, for the ragged last one
+  std::int32_t last_block_col;   ///< the block column that is ragged, or -1
   std::int32_t last_block_cols;  ///< how many columns it has
-  MatrixSource dense;           ///< B [K, N] or X [T, K]
-  MatrixSource values;          ///< one block: rows = cols = stride = block
+  MatrixSource dense;            ///< B [K, N] or X [T, K]
+  MatrixSource values;           ///< one block: rows = cols = stride = block
   std::int32_t n_tiles, panel_tiles;
   std::uint32_t* tile_counter;  ///< zero before the launch; nullptr where every tile has a CTA of its own
   std::int32_t order_stride;    ///< entries of a producer's list of block positions
   std::int32_t ring_offset, slots, slot_bytes;
   std::int32_t blocks_offset, tail_offset;  ///< within a slot
-  float* partials;              ///< workspace of split items
+  float* partials;                          ///< workspace of split items
   device::Epilogue epilogue;
 };
 

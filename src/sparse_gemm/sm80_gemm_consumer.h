@@ -22,25 +22,25 @@ struct Fragments {
   std::uint32_t dense[2][Config::kTilesPerChunk][4];
 };
 
-/// Which 16-byte chunk of a 16x16 tile a lane names to ldmatrix (not transposed): row and chunk. mma wants the four 8x8 tiles
-/// of operand A column by column, and those of two operands B row by row: each B then lies in two neighbouring registers, as
-/// the instruction demands. Any other order costs a move a register.
+/// Which 16-byte chunk of a 16x16 tile a lane names to ldmatrix (not transposed): row and chunk. mma wants the four 8x8
+/// tiles of operand A column by column, and those of two operands B row by row: each B then lies in two neighbouring
+/// registers, as the instruction demands. Any other order costs a move a register.
 struct LaneChunk {
   int row, chunk;
 };
 __device__ __forceinline__ LaneChunk lane_chunk_a(int lane) { return {lane % 16, lane / 16}; }
 __device__ __forceinline__ LaneChunk lane_chunk_b(int lane) { return {lane % 8 + lane / 16 * 8, lane / 8 % 2}; }
 
-/// A lane's offset into a block whose first 16x16 tile of interest begins at `row0`. The sparse operand is A in spmm, B in
-/// linear.
+/// A lane's offset into a block whose first 16x16 tile of interest begins at `row0`. The sparse operand is A in spmm, B
+/// in linear.
 template <typename Config>
 __device__ __forceinline__ std::uint32_t sparse_offset(int row0, int lane) {
   const LaneChunk at = Config::kLinear ? lane_chunk_b(lane) : lane_chunk_a(lane);
   return Config::BlockLayout::offset(row0 + at.row, at.chunk);
 }
 
-/// A lane's offset into a panel from the warp's first column (token) `n0` on. spmm's B is transposed while it is loaded, which
-/// swaps rows and columns of the 8x8 tiles' order too.
+/// A lane's offset into a panel from the warp's first column (token) `n0` on. spmm's B is transposed while it is
+/// loaded, which swaps rows and columns of the 8x8 tiles' order too.
 template <typename Config>
 __device__ __forceinline__ std::uint32_t dense_offset(int n0, int lane) {
   const LaneChunk at = lane_chunk_a(lane);
@@ -54,8 +54,8 @@ __device__ __forceinline__ void load_sparse(std::uint32_t (&sparse)[4], std::uin
 }
 
 template <typename Config>
-__device__ __forceinline__ void load_dense(std::uint32_t (&dense)[Config::kTilesPerChunk][4], std::uint32_t panel, int step,
-                                           int chunk) {
+__device__ __forceinline__ void load_dense(std::uint32_t (&dense)[Config::kTilesPerChunk][4], std::uint32_t panel,
+                                           int step, int chunk) {
 #pragma unroll
   for (int i = 0; i < Config::kTilesPerChunk; i++) {
     const int tile = chunk * Config::kTilesPerChunk + i;
@@ -86,8 +86,8 @@ __device__ __forceinline__ void multiply(float (&acc)[Config::kStrips][Config::k
   }
 }
 
-/// Multiplies the warp's blocks of one slot. `bits` has 16 bits for each of the warp's block rows: bit c set, a block in
-/// column c of the stage. The blocks lie one after the other from `block` on, in the order of the bits.
+/// Multiplies the warp's blocks of one slot. `bits` has 16 bits for each of the warp's block rows: bit c set, a block
+/// in column c of the stage. The blocks lie one after the other from `block` on, in the order of the bits.
 template <typename Config, typename Bits>
 __device__ __forceinline__ void multiply_slot(float (&acc)[Config::kStrips][Config::kStripTiles][4], Bits bits,
                                               std::uint32_t block, std::uint32_t panels) {
@@ -100,8 +100,9 @@ __device__ __forceinline__ void multiply_slot(float (&acc)[Config::kStrips][Conf
     return panels + column * Config::PanelLayout::kBytes;
   };
   Fragments<Config> f;
-  std::uint32_t first_block = block, first_panel = panel_of_next(), panel = first_panel;
-  int unit = 0;
+  std::uint32_t first_block = block, first_panel = panel_of_next(),
+                panel = first_panel;  // of the block being multiplied
+  [[maybe_unused]] int unit = 0;
 #pragma unroll
   for (int m = 0; m < Config::kTilesM; m++) load_sparse<Config>(f.sparse[0][m], block, 0, m);
   load_dense<Config>(f.dense[0], panel, 0, 0);
@@ -109,28 +110,35 @@ __device__ __forceinline__ void multiply_slot(float (&acc)[Config::kStrips][Conf
   for (int row = 0; row < Config::kRowsPerWarp; row++) {
 #pragma unroll 1
     while ((bits & Bits{0xffff} << 16 * row) != 0) {
+      if constexpr (kUnits == 1) bits &= bits - 1;
 #pragma unroll
       for (int step = 0; step < kUnitSteps; step++) {
         const int buffer = step % kBuffers, next_buffer = (step + 1) % kBuffers, next_step = (step + 1) % kUnitSteps;
 #pragma unroll
         for (int chunk = 0; chunk < kChunks; chunk++) {
           const bool last = chunk == kChunks - 1;
-          if (last && next_step == 0) {  // on to the next unit; after the last one, it is read again in vain
-            if (kUnits == 1 || ++unit == kUnits) {
-              unit = 0;
-              bits &= bits - 1;
-              if (bits != 0) {
-                first_block += Config::BlockLayout::kBytes;
-                first_panel = panel_of_next();
+          if (last && next_step == 0) {   // on to the next unit; after the last one, it is read again in vain
+            if constexpr (kUnits == 1) {  // without a branch, which the loads would have to wait for
+              block += bits != 0 ? Config::BlockLayout::kBytes : 0;
+              panel = bits != 0 ? panel_of_next() : panel;
+            } else {
+              if (++unit == kUnits) {
+                unit = 0;
+                bits &= bits - 1;
+                if (bits != 0) {
+                  first_block += Config::BlockLayout::kBytes;
+                  first_panel = panel_of_next();
+                }
               }
+              block = Config::BlockLayout::advance(first_block, unit * kUnitSteps, 0);
+              panel = Config::kLinear ? Config::PanelLayout::advance(first_panel, unit * kUnitSteps, 0)
+                                      : first_panel + unit * (kUnitSteps * 16 * Config::kPanelRowBytes);
             }
-            block = Config::BlockLayout::advance(first_block, unit * kUnitSteps, 0);
-            panel = Config::kLinear ? Config::PanelLayout::advance(first_panel, unit * kUnitSteps, 0)
-                                    : first_panel + unit * (kUnitSteps * 16 * Config::kPanelRowBytes);
           }
           if (kBuffers == 2 && last) {
 #pragma unroll
-            for (int m = 0; m < Config::kTilesM; m++) load_sparse<Config>(f.sparse[next_buffer][m], block, next_step, m);
+            for (int m = 0; m < Config::kTilesM; m++)
+              load_sparse<Config>(f.sparse[next_buffer][m], block, next_step, m);
           }
           load_dense<Config>(f.dense[(chunk + 1) % 2], panel, last ? next_step : step, (chunk + 1) % kChunks);
           __syncwarp();  // costs nothing, and keeps ptxas from moving the loads down to where they are used
@@ -149,10 +157,12 @@ __device__ __forceinline__ void multiply_slot(float (&acc)[Config::kStrips][Conf
   }
 }
 
-/// Writes a warp's accumulators: finished into the output, or as they are into the split item's slot of the workspace, which
-/// holds the group's strip of the output as fp32, row-major: [kTileM, padded N] for spmm, [padded N, kTileM] for linear.
+/// Writes a warp's accumulators: finished into the output, or as they are into the split item's slot of the workspace,
+/// which holds the group's strip of the output as fp32, row-major: [kTileM, padded N] for spmm, [padded N, kTileM] for
+/// linear.
 template <typename Config>
-__device__ __forceinline__ void store_accumulators(const GemmParams& p, std::int32_t group, std::int32_t split_slot, std::int32_t n_tile,
+__device__ __forceinline__ void store_accumulators(const GemmParams& p, std::int32_t group, std::int32_t split_slot,
+                                                   std::int32_t n_tile,
                                                    const float (&acc)[Config::kStrips][Config::kStripTiles][4],
                                                    int warp_row, int warp_col, int lane) {
   const std::int64_t n0 = static_cast<std::int64_t>(n_tile) * Config::kTileN + warp_col * Config::kWarpN;
@@ -178,14 +188,15 @@ __device__ __forceinline__ void store_accumulators(const GemmParams& p, std::int
 }
 
 template <typename Config>
-__device__ __forceinline__ void consume(const GemmParams& p, std::uint32_t ring, int warp, int lane) {
+__device__ __forceinline__ void consume(const GemmParams& p, std::uint32_t ring, int warp) {
   using Bits = std::conditional_t<(Config::kRowsPerWarp > 2), std::uint64_t, std::uint32_t>;
   const int warp_row = warp / Config::kWarpCols, warp_col = warp % Config::kWarpCols;
-  const int first_row = warp_row / Config::kWarpsPerBlock * Config::kRowsPerWarp, part = first_row / Config::kRowsPerPart;
+  const int first_row = warp_row / Config::kWarpsPerBlock * Config::kRowsPerWarp,
+            part = first_row / Config::kRowsPerPart;
   std::uint32_t slot = ring, parity = 0;
   const auto release = [&] {
     __syncwarp();
-    if (lane == 0) ptx::mbarrier_arrive(slot + p.tail_offset + kEmpty);
+    if (ptx::lane_id() == 0) ptx::mbarrier_arrive(slot + p.tail_offset + kEmpty);
     slot += p.slot_bytes;
     if (slot == ring + p.slots * p.slot_bytes) {
       slot = ring;
@@ -198,7 +209,9 @@ __device__ __forceinline__ void consume(const GemmParams& p, std::uint32_t ring,
     for (;;) {
       const std::uint32_t tail = slot + p.tail_offset;
       ptx::mbarrier_wait(tail + kFull, parity);
-      const auto row_mask = [&](int row) { return ptx::load_shared_u16(tail + kNews + offsetof(StageRecord, row_mask) + row * 2); };
+      const auto row_mask = [&](int row) {
+        return ptx::load_shared_u16(tail + kNews + offsetof(StageRecord, row_mask) + row * 2);
+      };
       int block = ptx::load_shared_u8(tail + kNews + offsetof(StageRecord, part_offset) + part);
       Bits bits = 0;
 #pragma unroll
@@ -207,9 +220,9 @@ __device__ __forceinline__ void consume(const GemmParams& p, std::uint32_t ring,
       for (int r = Config::kRowsPerWarp; r < Config::kRowsPerPart; r++) {  // the part's rows before this warp's
         if (first_row - r >= part * Config::kRowsPerPart) block += __popc(row_mask(first_row - r));
       }
-      const int lane_again = ptx::lane_id();  // so that the offsets take no registers during the multiplications
-      const std::uint32_t block_offset = sparse_offset<Config>(warp_row % Config::kWarpsPerBlock * 64, lane_again);
-      const std::uint32_t panel_offset = dense_offset<Config>(warp_col * Config::kWarpN, lane_again);
+      const int lane = ptx::lane_id();  // anew, so that the offsets take no registers during the multiplications
+      const std::uint32_t block_offset = sparse_offset<Config>(warp_row % Config::kWarpsPerBlock * 64, lane);
+      const std::uint32_t panel_offset = dense_offset<Config>(warp_col * Config::kWarpN, lane);
       multiply_slot<Config>(acc, bits, slot + p.blocks_offset + block * Config::BlockLayout::kBytes + block_offset,
                             slot + panel_offset);
       after = static_cast<After>(ptx::load_shared_u32(slot + p.tail_offset + kNews + offsetof(SlotNews, after)));
@@ -222,7 +235,7 @@ __device__ __forceinline__ void consume(const GemmParams& p, std::uint32_t ring,
     const auto split_slot = static_cast<std::int32_t>(ptx::load_shared_u32(news + offsetof(SlotNews, split_slot)));
     const auto n_tile = static_cast<std::int32_t>(ptx::load_shared_u32(news + offsetof(SlotNews, n_tile)));
     release();
-    store_accumulators<Config>(p, group, split_slot, n_tile, acc, warp_row, warp_col, lane);
+    store_accumulators<Config>(p, group, split_slot, n_tile, acc, warp_row, warp_col, ptx::lane_id());
   }
 }
 

@@ -26,7 +26,8 @@ GemmLayout gemm_layout(const ScheduleSpec& spec, std::size_t shared_memory) {
   const auto align = [](std::int32_t bytes) { return (bytes + 127) / 128 * 128; };
   GemmLayout layout;
   layout.order_stride = (spec.blocks_per_stage + 31) / 32 * 32;
-  layout.ring_offset = align(static_cast<std::int32_t>(sizeof(GemmSharedHeader)) + Config::kProducers * layout.order_stride * 4);
+  layout.ring_offset =
+      align(static_cast<std::int32_t>(sizeof(GemmSharedHeader)) + Config::kProducers * layout.order_stride * 4);
   layout.blocks_offset = spec.columns_per_stage * Config::PanelLayout::kBytes;
   layout.tail_offset = layout.blocks_offset + spec.blocks_per_stage * Config::BlockLayout::kBytes;
   layout.slot_bytes = align(layout.tail_offset + static_cast<std::int32_t>(sizeof(SlotTail)));
@@ -69,19 +70,22 @@ void launch_gemm(const SparseGemmCall& call, int panel_columns) {
   p.blocks_offset = layout.blocks_offset;
   p.tail_offset = layout.tail_offset;
   const std::int64_t tiles = std::int64_t{schedule.item_capacity} * p.n_tiles;
-  const GemmWorkspace workspace = gemm_workspace(tiles, std::int64_t{schedule.split_slots} * Config::kTileM * p.n_tiles * Config::kTileN, *call.device);
+  const GemmWorkspace workspace = gemm_workspace(
+      tiles, std::int64_t{schedule.split_slots} * Config::kTileM * p.n_tiles * Config::kTileN, *call.device);
   auto* const scratch = static_cast<std::byte*>(call.workspace.data);
   p.tile_counter = workspace.has_counter ? reinterpret_cast<std::uint32_t*>(scratch) : nullptr;
   p.partials = reinterpret_cast<float*>(scratch + workspace.partials_offset);
-  p.epilogue = {call.out.data, call.out.stride, call.out.rows, call.out.cols, call.bias, call.alpha, call.beta,
-                call.activation, access_of(call.out.data, call.out.stride) == Access::chunks};
+  p.epilogue = {call.out.data, call.out.stride, call.out.rows,
+                call.out.cols, call.bias,       call.alpha,
+                call.beta,     call.activation, access_of(call.out.data, call.out.stride) == Access::chunks};
 
   const auto stream = static_cast<cudaStream_t>(call.stream);
   const auto kernel = gemm_kernel<Config>;
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, layout.bytes()),
              "cudaFuncSetAttribute of sm80 gemm");
   if (workspace.has_counter) {
-    cuda_check(cudaMemsetAsync(p.tile_counter, 0, sizeof(*p.tile_counter), stream), "cudaMemsetAsync of sm80 gemm's counter");
+    cuda_check(cudaMemsetAsync(p.tile_counter, 0, sizeof(*p.tile_counter), stream),
+               "cudaMemsetAsync of sm80 gemm's counter");
   }
   const auto ctas = static_cast<unsigned>(std::min<std::int64_t>(tiles, call.device->multiprocessors));
   kernel<<<ctas, Config::kThreads, layout.bytes(), stream>>>(p);
@@ -108,8 +112,8 @@ void launch_narrow(const SparseGemmCall& call) {
   p.last_block_cols = static_cast<std::int32_t>(ragged);
   p.dense = source_of(call.in0);
   p.values = {call.values, Config::kBlock, Config::kBlock, Config::kBlock, access_of(call.values, Config::kBlock)};
-  p.epilogue = {call.out.data, call.out.stride, call.out.rows, call.out.cols, call.bias, call.alpha, call.beta,
-                call.activation, false};
+  p.epilogue = {call.out.data, call.out.stride, call.out.rows,   call.out.cols, call.bias,
+                call.alpha,    call.beta,       call.activation, false};
   const auto kernel = narrow_kernel<Config>;
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Config::kSharedBytes),
              "cudaFuncSetAttribute of sm80 narrow gemm");
@@ -120,10 +124,10 @@ void launch_narrow(const SparseGemmCall& call) {
 }
 
 template <typename Element, bool kLinear, int kBlock>
-using TunedGemm = GemmConfig<Element, kLinear, kBlock, gemm_shape(kBlock).slab, gemm_shape(kBlock).rows_per_warp,
-                             gemm_shape(kBlock).warp_n, gemm_shape(kBlock).warp_rows, gemm_shape(kBlock).warp_cols,
-                             gemm_shape(kBlock).tiles_per_chunk, gemm_shape(kBlock).sparse_buffers,
-                             gemm_shape(kBlock).max_blocks>;
+using TunedGemm =
+    GemmConfig<Element, kLinear, kBlock, gemm_shape(kBlock).slab, gemm_shape(kBlock).rows_per_warp,
+               gemm_shape(kBlock).warp_n, gemm_shape(kBlock).warp_rows, gemm_shape(kBlock).warp_cols,
+               gemm_shape(kBlock).tiles_per_chunk, gemm_shape(kBlock).sparse_buffers, gemm_shape(kBlock).max_blocks>;
 
 /// From the call's dtype and width to the instantiation.
 template <int kBlock, bool kLinear>

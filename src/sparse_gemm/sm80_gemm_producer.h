@@ -25,17 +25,22 @@ struct Stage {
   __device__ std::int32_t first_block() const { return static_cast<std::int32_t>(__shfl_sync(0xffffffffu, word, 1)); }
 };
 
-/// The stages that a CTA works on, in order. Its first tile is its own number; the others it takes from a counter in global
-/// memory, so that a long tile delays nobody: tiles come longest first, what is left at the end is short. A tile is taken a few
-/// stages before it is needed, which hides the counter's and the item's latencies. All producer warps walk alike; the first
-/// one asks the counter and tells the others.
+/// The stages that a CTA works on, in order. Its first tile is its own number; the others it takes from a counter in
+/// global memory, so that a long tile delays nobody: tiles come longest first, what is left at the end is short. A tile
+/// is taken a few stages before it is needed, which hides the counter's and the item's latencies. All producer warps
+/// walk alike; the first one asks the counter and tells the others.
 ///
 /// Tiles are numbered by panels of N tiles, in each panel by items, in each item by the panel's N tiles.
 template <typename Config>
 class StageWalk {
  public:
   __device__ StageWalk(const GemmParams& p, GemmSharedHeader& header, int producer, int lane)
-      : p_(p), header_(header), asks_(producer == 0 && lane == 0), lane_(lane), items_(*p.item_count), next_tile_(blockIdx.x) {
+      : p_(p),
+        header_(header),
+        asks_(producer == 0 && lane == 0),
+        lane_(lane),
+        items_(*p.item_count),
+        next_tile_(blockIdx.x) {
     load_next();
   }
 
@@ -127,8 +132,8 @@ __device__ __forceinline__ void fill_slot(const GemmParams& p, std::uint32_t slo
 #pragma unroll 2
     for (unsigned i = producer; i < panel_pieces; i += kProducers) {
       const std::int64_t column = __shfl_sync(0xffffffffu, word, 16 + i / Panel::kPieces);
-      Panel::copy(slot + i / Panel::kPieces * Config::PanelLayout::kBytes, dense + column * column_stride, p.dense.stride,
-                  i % Panel::kPieces, lane);
+      Panel::copy(slot + i / Panel::kPieces * Config::PanelLayout::kBytes, dense + column * column_stride,
+                  p.dense.stride, i % Panel::kPieces, lane);
     }
   } else {
 #pragma unroll 1
@@ -149,7 +154,8 @@ __device__ __forceinline__ void fill_slot(const GemmParams& p, std::uint32_t slo
     for (unsigned i = first; i < block_pieces; i += kProducers) {
       const std::int64_t block = order[i / Block::kPieces];
       const auto* corner = values + block * (Config::kBlock * Config::kBlock) + slab * Config::kSlab;
-      Block::copy(target + i / Block::kPieces * Config::BlockLayout::kBytes, corner, Config::kBlock, i % Block::kPieces, lane);
+      Block::copy(target + i / Block::kPieces * Config::BlockLayout::kBytes, corner, Config::kBlock, i % Block::kPieces,
+                  lane);
     }
   } else {
 #pragma unroll 1
@@ -164,21 +170,22 @@ __device__ __forceinline__ void fill_slot(const GemmParams& p, std::uint32_t slo
   }
 }
 
-/// A producer warp. Three stages are in hand: the one that is copied, the next (its block positions are under way) and the one
-/// after (its record is under way), so that no load's latency shows.
+/// A producer warp. Three stages are in hand: the one that is copied, the next (its block positions are under way) and
+/// the one after (its record is under way), so that no load's latency shows.
 template <typename Config>
 __device__ __forceinline__ void produce(const GemmParams& p, unsigned char* shared, int producer, int lane) {
   auto& header = *reinterpret_cast<GemmSharedHeader*>(shared);
   constexpr int kOrderWords = Config::kMaxBlocks / 32;
   const bool asynchronous = p.dense.access != Access::elements && p.values.access != Access::elements;
-  std::int32_t* const order = reinterpret_cast<std::int32_t*>(shared + sizeof(GemmSharedHeader)) + producer * p.order_stride;
-  const auto load_order = [&](std::int32_t (&words)[kOrderWords], const Stage& stage) {
+  std::int32_t* const order =
+      reinterpret_cast<std::int32_t*>(shared + sizeof(GemmSharedHeader)) + producer * p.order_stride;
+  const auto load_order = [&](std::int32_t(&words)[kOrderWords], const Stage& stage) {
     const std::int32_t first = stage.first_block();
     const int blocks = stage.blocks();
 #pragma unroll
     for (int w = 0; w < kOrderWords; w++) words[w] = w * 32 < blocks ? __ldg(p.block_order + first + w * 32 + lane) : 0;
   };
-  const auto store_order = [&](const std::int32_t (&words)[kOrderWords]) {
+  const auto store_order = [&](const std::int32_t(&words)[kOrderWords]) {
     __syncwarp();
 #pragma unroll
     for (int w = 0; w < kOrderWords; w++) {
@@ -212,7 +219,8 @@ __device__ __forceinline__ void produce(const GemmParams& p, unsigned char* shar
         const std::uint32_t tile = __shfl_sync(0xffffffffu, stage.tile, lane % 4);
         const bool more = lane == 16 && slab + 1 < Config::kSlabsPerBlock;  // of the same stage
         const std::uint32_t word = lane < 16 ? stage.word : more ? static_cast<std::uint32_t>(After::multiply) : tile;
-        if (lane * 4 < static_cast<int>(sizeof(SlotNews))) ptx::store_shared_u32(slot + p.tail_offset + kNews + lane * 4, word);
+        if (lane * 4 < static_cast<int>(sizeof(SlotNews)))
+          ptx::store_shared_u32(slot + p.tail_offset + kNews + lane * 4, word);
         __syncwarp();
         if (lane == 0) ptx::mbarrier_arrive(full);
       }

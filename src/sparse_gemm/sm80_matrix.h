@@ -15,6 +15,8 @@ inline Access access_of(const void* data, std::int64_t stride) {
   return address % 4 == 0 && stride % 2 == 0 ? Access::pairs : Access::elements;
 }
 
-inline MatrixSource source_of(const Matrix& m) { return {m.data, m.stride, m.rows, m.cols, access_of(m.data, m.stride)}; }
+inline MatrixSource source_of(const Matrix& m) {
+  return {m.data, m.stride, m.rows, m.cols, access_of(m.data, m.stride)};
+}
 
 }  // namespace triage::sm80

@@ -2,8 +2,8 @@
 // multiprocessor reads, not that the dense operand is shared.
 //
 // Tile map. A CTA owns kRows rows of one block row by 32 columns. Its warps take the row's blocks in turn, each piece
-// kRows x kSlab, through a ring of their own in shared memory (no barriers but __syncwarp), and add their sums at the end in a
-// fixed order. Needs no schedule: it reads the pattern.
+// kRows x kSlab, through a ring of their own in shared memory (no barriers but __syncwarp), and add their sums at the
+// end in a fixed order. Needs no schedule: it reads the pattern.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -66,7 +66,8 @@ __global__ void __launch_bounds__(Config::kWarps * 32) narrow_kernel(const __gri
     const std::int32_t next_column = column_of(piece + Config::kWarps);
     if (piece < pieces) {
       const std::int64_t block = begin + piece / kSlabs;
-      const std::uint32_t target = ring + slot * Config::kSlotBytes, panel_target = target + Config::BlockLayout::kBytes;
+      const std::uint32_t target = ring + slot * Config::kSlotBytes,
+                          panel_target = target + Config::BlockLayout::kBytes;
       const int row0 = part * Config::kRows, col0 = static_cast<int>(piece % kSlabs) * Config::kSlab;
       const std::int64_t k0 = std::int64_t{column} * kBlock + col0;
       const auto* values = static_cast<const std::uint16_t*>(p.values.data) + block * (kBlock * kBlock);

@@ -1,13 +1,12 @@
 // sddmm on the sm80 family: values[block] = alpha * X Y^T (or X^T Y) at the blocks of a pattern + beta * values.
 //
-// Tile map. A unit of work is up to kUnitBlocks neighbouring blocks of one block row: their X panel is read once, each has
-// its own Y panel. The inner dimension D is walked in slabs of kSlab; where there are fewer units than multiprocessors can
-// use, it is split, and a second kernel adds the partial sums in order.
+// Tile map. A unit of work is up to kUnitBlocks neighbouring blocks of one block row: their X panel is read once, each
+// has its own Y panel. The inner dimension D is walked in slabs of kSlab; where there are fewer units than
+// multiprocessors can use, it is split, and a second kernel adds the partial sums in order.
 //
-// Pipeline. A ring of slots in shared memory, one slab of the unit's panels each (its length is a run-time value). The last
-// kProducers warps copy (cp.async), the others multiply: warp (wr, wc) owns kWarpM x kWarpN of the unit's
-// block x (kUnitBlocks * block).
-// Barriers (per slot)
+// Pipeline. A ring of slots in shared memory, one slab of the unit's panels each (its length is a run-time value). The
+// last kProducers warps copy (cp.async), the others multiply: warp (wr, wc) owns kWarpM x kWarpN of the unit's block x
+// (kUnitBlocks * block). Barriers (per slot)
 //   full    arrivals 32 * kProducers: the producers' lanes, when their copies have landed; consumers wait
 //   empty   arrivals kConsumers: each consumer warp, when it has read the slot; producers wait
 #pragma once
@@ -15,6 +14,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "device/epilogue.h"
@@ -22,6 +22,7 @@
 #include "ptx/ldmatrix.h"
 #include "ptx/mbarrier.h"
 #include "ptx/mma.h"
+#include "ptx/shared_memory.h"
 #include "sparse_gemm/sm80_copy.h"
 #include "sparse_gemm/sm80_tuning.h"
 
@@ -44,7 +45,7 @@ struct SddmmConfig {
   static constexpr int kTilesM = kWarpM / 16, kTilesN = kWarpN / 16;
   static constexpr int kBlocksPerWarp = kWarpN > kBlock ? kWarpN / kBlock : 1;
   static constexpr bool kStepAhead = kTilesM * kTilesN * 8 <= 64;  ///< accumulators leave room for two steps' fragments
-  static constexpr int kBlockTilesN = kTilesN / kBlocksPerWarp;  ///< 16-column tiles of one block in a warp
+  static constexpr int kBlockTilesN = kTilesN / kBlocksPerWarp;    ///< 16-column tiles of one block in a warp
 
   static constexpr int kPanelRows = kTransposed ? kSlab : kBlock;
   static constexpr int kPanelRowBytes = (kTransposed ? kBlock : kSlab) * 2;
@@ -53,7 +54,8 @@ struct SddmmConfig {
   static constexpr int kSlotBytes = (1 + kUnitBlocks) * kPanelBytes;
 
   static_assert(kWarpM <= kBlock && kBlock % kWarpM == 0, "warps divide a block's rows");
-  static_assert(kWarpN % 16 == 0 && (kWarpN % kBlock == 0 || kBlock % kWarpN == 0), "a warp owns whole blocks or divides one");
+  static_assert(kWarpN % 16 == 0 && (kWarpN % kBlock == 0 || kBlock % kWarpN == 0),
+                "a warp owns whole blocks or divides one");
   static_assert(kConsumers >= 1 && kConsumers <= 16, "a CTA has 1 to 16 consumer warps");
   static_assert(kTilesM * kTilesN * 8 <= 128, "accumulators must leave registers for the rest");
 };
@@ -63,29 +65,33 @@ struct SddmmParams {
   const std::int32_t* crow;
   const std::int32_t* col;
   std::int32_t block_rows;
-  std::int64_t rows, cols;      ///< of the sparse matrix
+  std::int64_t rows, cols;  ///< of the sparse matrix
   MatrixSource x, y;
-  std::int64_t inner;           ///< D
-  std::int32_t units, splits;   ///< units: an upper bound, see find_unit
+  std::int64_t inner;  ///< D
+  std::int64_t units;  ///< an upper bound, see SddmmWalk
+  bool columns_first;  ///< the order of the units
+  std::int32_t splits;
   std::int32_t slabs_per_split;
   std::int32_t slots;
   std::int64_t nnz;
-  float* partials;              ///< [splits, nnz, block, block] where splits > 1
-  device::Epilogue epilogue;    ///< out: values
+  float* partials;            ///< [splits, nnz, block, block] where splits > 1
+  device::Epilogue epilogue;  ///< out: values
 };
 
 struct SddmmSharedHeader {
   std::uint64_t full[kSddmmMaxSlots], empty[kSddmmMaxSlots];
 };
+inline constexpr std::uint32_t kSddmmHeaderBytes = 256;  ///< the ring begins behind them
+static_assert(sizeof(SddmmSharedHeader) <= kSddmmHeaderBytes);
 
 /// A unit's place in the pattern.
 struct SddmmUnit {
-  std::int32_t block_row, first_block, blocks;  ///< blocks: 0 if the unit does not exist
+  std::int32_t block_row, first_block, blocks;
 };
 
-/// Row r's units are numbered from first(r) = crow[r] / n + r on, n blocks each: that needs no sum over the rows before, and
-/// leaves room for ceil(length / n) units, since floor((c + l) / n) - floor(c / n) + 1 >= ceil(l / n).
-__device__ __forceinline__ SddmmUnit find_unit(const SddmmParams& p, std::int32_t unit, int unit_blocks) {
+/// Row by row. Row r's units are numbered from first(r) = crow[r] / n + r on, n blocks each: that needs no sum over the
+/// rows before, and leaves room for ceil(length / n) units, since floor((c + l) / n) - floor(c / n) + 1 >= ceil(l / n).
+__device__ __forceinline__ SddmmUnit find_unit_by_row(const SddmmParams& p, std::int32_t unit, int unit_blocks) {
   std::int32_t low = 0, high = p.block_rows;  // first(low) <= unit < first(high)
   while (high - low > 1) {
     const std::int32_t middle = (low + high) / 2;
@@ -100,26 +106,54 @@ __device__ __forceinline__ SddmmUnit find_unit(const SddmmParams& p, std::int32_
   return {low, first, max(0, min(unit_blocks, end - first))};
 }
 
-/// What the CTA does: pairs of unit and split, in a static order.
+/// The first unit of every row, then the second of every row, and so on: units that are computed at the same time lie
+/// in neighbouring columns, whose panels of Y then stay in L2. Most numbers beyond the rows' mean length name no unit.
+__device__ __forceinline__ SddmmUnit find_unit_by_column(const SddmmParams& p, std::int64_t unit, int unit_blocks) {
+  const auto turn = static_cast<std::int32_t>(unit / p.block_rows),
+             block_row = static_cast<std::int32_t>(unit % p.block_rows);
+  const std::int64_t first = p.crow[block_row] + std::int64_t{turn} * unit_blocks, left = p.crow[block_row + 1] - first;
+  return {block_row, static_cast<std::int32_t>(first),
+          static_cast<std::int32_t>(max(std::int64_t{0}, min(left, std::int64_t{unit_blocks})))};
+}
+
+/// What the CTA does: pairs of unit and split, in a static order. The warp's lanes look together for the CTA's next
+/// unit that exists.
 template <typename Config>
 struct SddmmWalk {
   const SddmmParams& p;
   std::int64_t index;
+  bool valid = false;
   SddmmUnit unit{};
-  std::int32_t split = 0, slabs = 0, first_slab = 0;
+  std::int32_t slabs = 0;
   __device__ explicit SddmmWalk(const SddmmParams& params) : p(params), index(blockIdx.x) { locate(); }
-  __device__ bool valid() const { return index < std::int64_t{p.units} * p.splits; }
+  __device__ std::int64_t split() const { return index / p.units; }
+  __device__ std::int64_t first_slab() const { return split() * p.slabs_per_split; }
   __device__ void next() {
     index += gridDim.x;
     locate();
   }
   __device__ void locate() {
-    if (!valid()) return;
-    split = static_cast<std::int32_t>(index / p.units);
-    unit = find_unit(p, static_cast<std::int32_t>(index - std::int64_t{split} * p.units), Config::kUnitBlocks);
-    const std::int64_t total = (p.inner + Config::kSlab - 1) / Config::kSlab;
-    first_slab = split * p.slabs_per_split;
-    slabs = unit.blocks == 0 ? 0 : static_cast<std::int32_t>(min(std::int64_t{p.slabs_per_split}, total - first_slab));
+    const std::int64_t end = p.units * p.splits;
+    const int lane = ptx::lane_id();
+    for (; index < end; index += 32 * std::int64_t{gridDim.x}) {
+      const std::int64_t mine = index + lane * std::int64_t{gridDim.x};
+      SddmmUnit found{};
+      if (mine < end) {
+        found = p.columns_first ? find_unit_by_column(p, mine % p.units, Config::kUnitBlocks)
+                                : find_unit_by_row(p, static_cast<std::int32_t>(mine % p.units), Config::kUnitBlocks);
+      }
+      const unsigned exist = __ballot_sync(0xffffffffu, found.blocks > 0);
+      if (exist == 0) continue;
+      const int first = __ffs(exist) - 1;
+      index += first * std::int64_t{gridDim.x};
+      unit = {__shfl_sync(0xffffffffu, found.block_row, first), __shfl_sync(0xffffffffu, found.first_block, first),
+              __shfl_sync(0xffffffffu, found.blocks, first)};
+      const std::int64_t total = (p.inner + Config::kSlab - 1) / Config::kSlab;
+      slabs = static_cast<std::int32_t>(min(std::int64_t{p.slabs_per_split}, total - first_slab()));
+      valid = true;
+      return;
+    }
+    valid = false;
   }
 };
 
@@ -131,7 +165,8 @@ __device__ __forceinline__ void sddmm_produce(const SddmmParams& p, SddmmSharedH
   const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
   const bool asynchronous = p.x.access != Access::elements && p.y.access != Access::elements;
   // Piece `i` of the panel whose rows (columns, if transposed) begin at `outer`; D begins at `inner`.
-  const auto copy = [&](const MatrixSource& source, std::uint32_t target, std::int64_t outer, std::int64_t inner, int i) {
+  const auto copy = [&](const MatrixSource& source, std::uint32_t target, std::int64_t outer, std::int64_t inner,
+                        int i) {
     const std::int64_t row0 = kT ? inner : outer, col0 = kT ? outer : inner;
     const bool inside = row0 + Config::kPanelRows <= source.rows && col0 + Config::kPanelRowBytes / 2 <= source.cols;
     if (inside && source.access == Access::chunks) {
@@ -144,13 +179,14 @@ __device__ __forceinline__ void sddmm_produce(const SddmmParams& p, SddmmSharedH
 
   int slot = 0;
   std::uint32_t parity = 1;  // the slots begin empty
-  for (SddmmWalk<Config> walk(p); walk.valid(); walk.next()) {
+  for (SddmmWalk<Config> walk(p); walk.valid; walk.next()) {
     const std::int32_t column = lane < walk.unit.blocks ? p.col[walk.unit.first_block + lane] : 0;
     const std::int64_t row = std::int64_t{walk.unit.block_row} * Config::kBlock;
+    const std::int64_t first_slab = walk.first_slab();
     const unsigned pieces = (1 + walk.unit.blocks) * Tile::kPieces;
 #pragma unroll 1
     for (int s = 0; s < walk.slabs; s++) {
-      const std::int64_t inner = (std::int64_t{walk.first_slab} + s) * Config::kSlab;
+      const std::int64_t inner = (first_slab + s) * Config::kSlab;
       const std::uint32_t target = ring + slot * Config::kSlotBytes;
       ptx::mbarrier_wait(empty + slot * 8, parity);
 #pragma unroll 1
@@ -194,7 +230,7 @@ __device__ __forceinline__ void sddmm_store(const SddmmParams& p, const SddmmWal
     e.out = static_cast<Element*>(e.out) + block * (kBlock * kBlock);
     e.rows = min(p.rows - std::int64_t{walk.unit.block_row} * kBlock, std::int64_t{kBlock});
     e.cols = min(p.cols - std::int64_t{p.col[block]} * kBlock, std::int64_t{kBlock});
-    float* const partial = p.partials + ((walk.split * p.nnz + block) * kBlock + row0) * kBlock + col0;
+    float* const partial = p.partials + ((walk.split() * p.nnz + block) * kBlock + row0) * kBlock + col0;
 #pragma unroll
     for (int m = 0; m < Config::kTilesM; m++) {
       constexpr int kTiles = Config::kBlockTilesN * 2;
@@ -216,22 +252,15 @@ __device__ __forceinline__ void sddmm_store(const SddmmParams& p, const SddmmWal
 }
 
 template <typename Config>
-__device__ __forceinline__ void sddmm_consume(const SddmmParams& p, SddmmSharedHeader& header, std::uint32_t ring, int warp,
-                                              int lane) {
+__device__ __forceinline__ void sddmm_consume(const SddmmParams& p, std::uint32_t ring, int warp) {
   using Element = typename Config::Element;
   constexpr bool kT = Config::kTransposed;
   constexpr int kTilesM = Config::kTilesM, kTilesN = Config::kTilesN;
   const int warp_row = warp / Config::kWarpCols, warp_col = warp % Config::kWarpCols;
-  const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
+  const std::uint32_t full = ring - kSddmmHeaderBytes + offsetof(SddmmSharedHeader, full);
+  const std::uint32_t empty = ring - kSddmmHeaderBytes + offsetof(SddmmSharedHeader, empty);
   const int m0 = warp_row * Config::kWarpM, n0 = warp_col * Config::kWarpN % Config::kBlock;
-  // ldmatrix of X yields (rows 0-7, k 0-7), (rows 8-15, k 0-7), (rows 0-7, k 8-15), (rows 8-15, k 8-15), as mma's A wants it.
-  // That of Y yields the four 8x8 tiles so that each operand B lies in two neighbouring registers, as mma's B must.
   using Layout = typename Config::PanelLayout;
-  const std::uint32_t x_offset = kT ? Layout::offset(lane % 8 + lane / 16 * 8, m0 / 8 + lane / 8 % 2)
-                                    : Layout::offset(m0 + lane % 16, lane / 16);
-  const std::uint32_t y_offset = (kT ? Layout::offset(lane % 16, n0 / 8 + lane / 16)
-                                     : Layout::offset(n0 + lane % 8 + lane / 16 * 8, lane / 8 % 2)) +
-                                 (1 + warp_col * Config::kWarpN / Config::kBlock) * Config::kPanelBytes;
   // Address of 16-element tile `tile` at k step `step` of a panel.
   const auto tile_address = [](std::uint32_t panel, int tile, int step) {
     return kT ? Layout::advance(panel, tile, step * 16) : Layout::advance(panel, step, tile * 16);
@@ -239,14 +268,22 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, SddmmSharedH
 
   int slot = 0;
   std::uint32_t parity = 0;
-  for (SddmmWalk<Config> walk(p); walk.valid(); walk.next()) {
-    if (walk.unit.blocks == 0) continue;
+  for (SddmmWalk<Config> walk(p); walk.valid; walk.next()) {
     const bool active = warp_col * Config::kWarpN / Config::kBlock < walk.unit.blocks;
     float acc[kTilesM][kTilesN * 2][4] = {};
 #pragma unroll 1
-    for (int i = 0; i < walk.slabs; i++) {
+    for (; walk.slabs > 0; walk.slabs--) {
       ptx::mbarrier_wait(full + slot * 8, parity);
       const std::uint32_t base = ring + slot * Config::kSlotBytes;
+      // ldmatrix of X yields (rows 0-7, k 0-7), (rows 8-15, k 0-7), (rows 0-7, k 8-15), (rows 8-15, k 8-15), as mma's A
+      // wants it. That of Y yields the four 8x8 tiles so that each operand B lies in two neighbouring registers, as
+      // mma's B must.
+      const int lane = ptx::lane_id();  // anew, so that the offsets take no registers during the multiplications
+      const std::uint32_t x_offset = kT ? Layout::offset(lane % 8 + lane / 16 * 8, m0 / 8 + lane / 8 % 2)
+                                        : Layout::offset(m0 + lane % 16, lane / 16);
+      const std::uint32_t y_offset = (kT ? Layout::offset(lane % 16, n0 / 8 + lane / 16)
+                                         : Layout::offset(n0 + lane % 8 + lane / 16 * 8, lane / 8 % 2)) +
+                                     (1 + warp_col * Config::kWarpN / Config::kBlock) * Config::kPanelBytes;
       if (active) {
         // Fragments of a step are loaded while the step before is multiplied; where accumulators leave no registers for
         // that, those of Y tile by tile.
@@ -255,7 +292,8 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, SddmmSharedH
         std::uint32_t x[kBuffers][kTilesM][4], y[kBuffers][kTilesY][4];
         const auto load_x = [&](int step) {
 #pragma unroll
-          for (int m = 0; m < kTilesM; m++) ptx::ldmatrix_x4<kT>(x[step % kBuffers][m], tile_address(base + x_offset, m, step));
+          for (int m = 0; m < kTilesM; m++)
+            ptx::ldmatrix_x4<kT>(x[step % kBuffers][m], tile_address(base + x_offset, m, step));
         };
         const auto load_y = [&](int step, int n) {
           // A warp that owns several blocks finds each in a panel of its own.
@@ -290,13 +328,13 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, SddmmSharedH
         }
       }
       __syncwarp();
-      if (lane == 0) ptx::mbarrier_arrive(empty + slot * 8);
+      if (ptx::lane_id() == 0) ptx::mbarrier_arrive(empty + slot * 8);
       if (++slot == p.slots) {
         slot = 0;
         parity ^= 1;
       }
     }
-    sddmm_store<Config>(p, walk, acc, warp_row, warp_col, lane);
+    sddmm_store<Config>(p, walk, acc, warp_row, warp_col, ptx::lane_id());
   }
 }
 
@@ -304,8 +342,7 @@ template <typename Config>
 __global__ void __launch_bounds__(Config::kThreads, 1) sddmm_kernel(const __grid_constant__ SddmmParams p) {
   extern __shared__ __align__(256) unsigned char shared[];
   auto& header = *reinterpret_cast<SddmmSharedHeader*>(shared);
-  const std::uint32_t ring = ptx::shared_address(shared) + 256;
-  static_assert(sizeof(SddmmSharedHeader) <= 256, "the ring begins 256 bytes in");
+  const std::uint32_t ring = ptx::shared_address(shared) + kSddmmHeaderBytes;
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
   if (threadIdx.x < static_cast<unsigned>(p.slots)) {
     ptx::mbarrier_init(ptx::shared_address(&header.full[threadIdx.x]), 32 * Config::kProducers);
@@ -313,7 +350,7 @@ __global__ void __launch_bounds__(Config::kThreads, 1) sddmm_kernel(const __grid
   }
   __syncthreads();
   if (warp < Config::kConsumers) {
-    sddmm_consume<Config>(p, header, ring, warp, lane);
+    sddmm_consume<Config>(p, ring, warp);
   } else {
     sddmm_produce<Config>(p, header, ring, warp - Config::kConsumers, lane);
   }

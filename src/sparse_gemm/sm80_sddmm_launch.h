@@ -30,7 +30,11 @@ void launch_sddmm_kernel(const SparseGemmCall& call) {
   p.inner = call.problem.dense;
   p.nnz = pattern.nnz_blocks;
   const SddmmSplit split = sddmm_split(call.problem, *call.device);
-  p.units = split.units;
+  // By columns unless large blocks make rows short (few units, whose numbers the CTAs would share unevenly), or the
+  // pattern is so sparse that the search for units would take long.
+  const std::int64_t turns = (pattern.block_cols + Config::kUnitBlocks - 1) / Config::kUnitBlocks;
+  p.columns_first = Config::kBlock < 64 && turns * pattern.block_rows <= 16 * std::int64_t{split.units};
+  p.units = p.columns_first ? turns * pattern.block_rows : split.units;
   p.splits = split.splits;
   p.slabs_per_split = split.slabs_per_split;
   p.partials = static_cast<float*>(call.workspace.data);
@@ -40,18 +44,19 @@ void launch_sddmm_kernel(const SparseGemmCall& call) {
   p.epilogue.beta = call.beta;
   p.epilogue.aligned16 = access_of(call.values, Config::kBlock) == Access::chunks;
 
-  const std::size_t ring_bytes = call.device->shared_memory_per_block - 256;
+  const std::size_t ring_bytes = call.device->shared_memory_per_block - kSddmmHeaderBytes;
   p.slots = static_cast<std::int32_t>(std::min<std::size_t>(kSddmmMaxSlots, ring_bytes / Config::kSlotBytes));
   if (p.slots < 2) {
-    throw Error(ErrorCode::unsupported, "sm80 sddmm needs " + std::to_string(2 * Config::kSlotBytes + 256) +
+    throw Error(ErrorCode::unsupported, "sm80 sddmm needs " +
+                                            std::to_string(2 * Config::kSlotBytes + kSddmmHeaderBytes) +
                                             " bytes of shared memory, " + call.device->name + " offers less");
   }
-  const int bytes = 256 + p.slots * Config::kSlotBytes;
+  const int bytes = kSddmmHeaderBytes + p.slots * Config::kSlotBytes;
   const auto stream = static_cast<cudaStream_t>(call.stream);
   const auto kernel = sddmm_kernel<Config>;
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
              "cudaFuncSetAttribute of sm80 sddmm");
-  const std::int64_t work = std::int64_t{p.units} * p.splits;
+  const std::int64_t work = std::int64_t{split.units} * p.splits;
   const auto ctas = static_cast<unsigned>(std::min<std::int64_t>(work, call.device->multiprocessors));
   kernel<<<ctas, Config::kThreads, bytes, stream>>>(p);
   cuda_check(cudaGetLastError(), "launch of sm80 sddmm");

@@ -1,5 +1,5 @@
-// Every number that was tuned for the sm80 family, and the sizes that follow from it. Host code without CUDA headers: the
-// registry rows and the kernels' launchers read the same tables.
+// Every number that was tuned for the sm80 family, and the sizes that follow from it. Host code without CUDA headers:
+// the registry rows and the kernels' launchers read the same tables.
 #pragma once
 
 #include <cstddef>
@@ -13,9 +13,9 @@ namespace triage::sm80 {
 /// Shape of an spmm or linear kernel: the template arguments of GemmConfig.
 struct GemmShape {
   int block;
-  int slab;             ///< inner dimension of a block that a pipeline slot holds
-  int rows_per_warp;    ///< block rows (block 128: halves of one)
-  int warp_n;           ///< columns (tokens)
+  int slab;           ///< inner dimension of a block that a pipeline slot holds
+  int rows_per_warp;  ///< block rows (block 128: halves of one)
+  int warp_n;         ///< columns (tokens)
   int warp_rows, warp_cols;
   int tiles_per_chunk;  ///< dense 16-column tiles loaded ahead of the ones being multiplied
   int sparse_buffers;   ///< 2: a block's fragments are loaded a step ahead
@@ -30,9 +30,9 @@ struct GemmShape {
 // 128 accumulators and 168 registers a thread in each: a sub-core holds two consumer warps and one producer warp.
 inline constexpr GemmShape kGemmShapes[] = {
     // block slab rows  N  warp grid  ahead  buffers  max blocks
-    {16, 16, 2, 128, 8, 1, 2, 2, 128},
-    {32, 32, 2, 64, 4, 2, 2, 1, 32},
-    {64, 64, 1, 64, 2, 4, 1, 1, 32},
+    {16, 16, 2, 128, 8, 1, 2, 2, 64},
+    {32, 32, 2, 64, 4, 2, 1, 1, 32},
+    {64, 32, 1, 64, 2, 4, 1, 1, 32},
     {128, 64, 1, 64, 2, 4, 1, 1, 32},
 };
 
@@ -46,14 +46,15 @@ constexpr const GemmShape& gemm_shape(int block) {
 /// What a pipeline slot holds, by the shared memory that a block may use.
 struct GemmStage {
   int block;
-  int shared_kb;          ///< the device offers at least this
-  int columns, blocks;    ///< of a stage
-  int panel_columns;      ///< N columns that are worked on together
+  int shared_kb;        ///< the device offers at least this
+  int columns, blocks;  ///< of a stage
+  int panel_columns;    ///< N columns that are worked on together
 };
 
+// Two to four slots: large stages cost less for their beginnings and ends than many small ones hide.
 inline constexpr GemmStage kGemmStages[] = {
-    {16, 160, 8, 40, 1024}, {16, 0, 6, 28, 1024}, {32, 160, 4, 14, 512}, {32, 0, 2, 8, 512},
-    {64, 0, 1, 2, 1024},    {128, 0, 1, 1, 4096},
+    {16, 160, 11, 52, 1024}, {16, 0, 8, 32, 1024}, {32, 160, 5, 16, 1024}, {32, 0, 4, 8, 1024},
+    {64, 160, 3, 4, 1024},   {64, 0, 2, 3, 1024},  {128, 0, 1, 1, 1024},
 };
 
 constexpr const GemmStage& gemm_stage(int block, std::size_t shared_memory) {
@@ -63,12 +64,12 @@ constexpr const GemmStage& gemm_stage(int block, std::size_t shared_memory) {
   return kGemmStages[0];
 }
 
-/// Whether the kernel for few columns takes an spmm or linear problem: its tiles are 32 columns wide and read the values again
-/// for each, the others' are 128 or 256 wide and too few to occupy the device when there are few columns.
+/// Whether the kernel for few columns takes an spmm or linear problem: its tiles are 32 columns wide and read the
+/// values again for each, the others' are 128 or 256 wide and too few to occupy the device when there are few columns.
 inline bool is_narrow(const SparseGemmProblem& problem, const Device& device) {
   const GemmShape& shape = gemm_shape(problem.block);
-  const std::int64_t tiles = (problem.rows + shape.tile_m() - 1) / shape.tile_m() *
-                             ((problem.dense + shape.tile_n() - 1) / shape.tile_n());
+  const std::int64_t tiles =
+      (problem.rows + shape.tile_m() - 1) / shape.tile_m() * ((problem.dense + shape.tile_n() - 1) / shape.tile_n());
   return problem.dense <= 32 || (problem.dense <= 256 && 2 * tiles < device.multiprocessors);
 }
 
