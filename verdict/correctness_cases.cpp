@@ -56,13 +56,20 @@ constexpr ValueKind kValueKinds[] = {ValueKind::centred, ValueKind::positive, Va
 
 void add_sizes(Grid& grid, int block) {
   const std::int64_t b = block;
-  for (const std::int64_t dense : kDenseSizes) grid.add(grid.base(), 3 * b - 5, 5 * b - 3, dense, "uniform", 0.5);
+  for (const std::int64_t dense : kDenseSizes) {
+    grid.add(grid.base(), 3 * b - 5, 5 * b - 3, dense, "uniform", 0.5);
+    if (dense > 64) grid.add(grid.base(), 3 * b - 8, 5 * b - 3, dense, "uniform", 0.5);
+  }
   // Around one block, around groups of block rows (up to 24 go to one thread block), more than one group.
   for (const std::int64_t rows : {std::int64_t{1}, b - 1, b, b + 1, 2 * b, 3 * b + 1, 4 * b, 8 * b - 1, 12 * b, 16 * b + 1,
-                                  24 * b, 25 * b - 7, 49 * b})
+                                  24 * b, 25 * b - 7, 49 * b}) {
     grid.add(grid.base(), rows, 3 * b + 2, 40, "uniform", 0.4);
-  for (const std::int64_t cols : {std::int64_t{1}, b - 1, b, b + 1, 2 * b, 4 * b, 8 * b + 3, 16 * b, 17 * b - 1, 33 * b})
+    grid.add(grid.base(), (rows + 7) / 8 * 8, 3 * b + 2, 136, "uniform", 0.4);
+  }
+  for (const std::int64_t cols : {std::int64_t{1}, b - 1, b, b + 1, 2 * b, 4 * b, 8 * b + 3, 16 * b, 17 * b - 1, 33 * b}) {
     grid.add(grid.base(), 3 * b + 2, cols, 40, "uniform", 0.4);
+    grid.add(grid.base(), 3 * b + 8, cols, 88, "uniform", 0.4);
+  }
 }
 
 void add_patterns(Grid& grid, int block) {
@@ -81,7 +88,7 @@ void add_memory_layouts(Grid& grid, int block) {
       spec.extra_stride = extra;
       spec.offset = offset;
       spec.beta = extra == 3 ? 1.0f : 0.0f;
-      grid.add(spec, 5 * block - 2, 6 * block + 8, 72, "uniform", 0.4);
+      grid.add(spec, 5 * block - (offset == 0 ? 8 : 2), 6 * block + 8, 72, "uniform", 0.4);
     }
 }
 
@@ -93,6 +100,7 @@ void add_epilogues(Grid& grid, Operation operation, int block) {
         spec.activation = activation;
         spec.bias = bias;
         grid.add(spec, 5 * block - 1, 4 * block, 37, "holes", 0.3);
+        grid.add(spec, 5 * block - 8, 4 * block, 104, "holes", 0.3);
       }
     return;
   }
@@ -102,12 +110,13 @@ void add_epilogues(Grid& grid, Operation operation, int block) {
       spec.alpha = alpha;
       spec.beta = beta;
       grid.add(spec, 5 * block - 1, 4 * block, 37, "holes", 0.3);
+      grid.add(spec, 5 * block - 8, 4 * block, 104, "holes", 0.3);
     }
 }
 
 void add_value_kinds(Grid& grid, Operation operation, int block) {
   for (const ValueKind kind : kValueKinds)
-    for (const std::int64_t dense : {5, 130}) {
+    for (const std::int64_t dense : {5, 130, 136}) {
       ProblemSpec spec = grid.base();
       spec.values = kind;
       if (operation == Operation::linear) {
@@ -202,7 +211,9 @@ std::vector<ProblemSpec> random_cases(Operation operation, DType dtype, int bloc
       spec.beta = random.chance(0.5) ? 0.0f : static_cast<float>(random.integer(-2, 2));
     }
     const char* kind = kPatterns[random.integer(0, std::size(kPatterns) - 1)];
-    const std::int64_t rows = size(), cols = size(), dense = size();
+    const std::int64_t multiple = random.chance(0.5) ? 8 : 1;
+    const auto rounded = [&](std::int64_t length) { return (length + multiple - 1) / multiple * multiple; };
+    const std::int64_t rows = rounded(size()), cols = size(), dense = rounded(size());
     grid.add(spec, rows, cols, dense, kind, random.uniform());
   }
   return grid.take();

@@ -86,13 +86,13 @@ SparseGemmProblem problem_of(const ProblemSpec& spec) {
   SparseGemmProblem problem{spec.operation, spec.dtype, spec.block, spec.rows, spec.cols, spec.dense, spec.pattern.nnz_blocks()};
   problem.values_layout = spec.values_layout;
   problem.sddmm_layout = spec.sddmm_layout;
-  std::array<std::int64_t, 2> row_lengths{spec.dense, spec.dense};  // of the dense matrices
-  const bool sddmm = spec.operation == Operation::sddmm;
-  if (spec.operation == Operation::linear || (sddmm && spec.sddmm_layout == SddmmLayout::xt_y)) {
-    row_lengths = {spec.rows, spec.cols};
-  }
-  problem.aligned16 = spec.offset * dtype_bytes(spec.dtype) % 16 == 0;
-  for (const std::int64_t length : row_lengths) problem.aligned16 = problem.aligned16 && stride_of(spec, length) % 8 == 0;
+  // The dense matrices are [rows, dense] and [cols, dense], or both the other way round. A single row has no stride.
+  const bool dense_first =
+      spec.operation == Operation::linear || (spec.operation == Operation::sddmm && spec.sddmm_layout == SddmmLayout::xt_y);
+  const auto aligned = [&](std::int64_t length) {
+    return (dense_first ? spec.dense : length) == 1 || stride_of(spec, dense_first ? length : spec.dense) % 8 == 0;
+  };
+  problem.aligned16 = spec.offset * dtype_bytes(spec.dtype) % 16 == 0 && aligned(spec.rows) && aligned(spec.cols);
   return problem;
 }
 

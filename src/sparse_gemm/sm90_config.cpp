@@ -42,6 +42,11 @@ Support can_run_product(const SparseGemmProblem& problem, const Device& device) 
   if ((2 * groups + 4096) * (problem.dense / shape.tokens + 1) > INT32_MAX) {
     return {false, "it counts tiles in 32 bits, and the output has more"};
   }
+  const std::int64_t row_length = problem.operation == Operation::spmm ? problem.dense : problem.rows;
+  if (!takes_few_columns(problem) && row_length % 8 != 0) {
+    return {false, "it writes 16 bytes at once, and a row of the output has " + std::to_string(row_length) +
+                       " elements, which is no multiple of 8"};
+  }
   return can_run(problem, device);
 }
 
@@ -56,7 +61,7 @@ std::optional<ScheduleSpec> sddmm_spec(const Device&) {
 }
 
 std::size_t product_bytes(const SparseGemmProblem& problem, const Device&, const ScheduleView& schedule) {
-  if (takes_few_columns(problem)) return 0;
+  if (takes_few_columns(problem)) return few_columns_workspace(problem);
   return product_workspace(problem, schedule).bytes;
 }
 

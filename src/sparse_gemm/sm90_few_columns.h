@@ -6,15 +6,14 @@
 // over k has no order: the dense operand's fragments are loaded in the same one, eight neighbouring k of a token by one lane.
 // No shared memory, no barrier, until the warps add their sums.
 //
-// Tile map. A CTA owns a strip of strip_rows rows of one block row, and all columns. The blocks of the row, one behind the other,
-// are its k; they are cut into batches of kBatch chunks of 32 k. The warps that share 16 rows take the batches in turn, across
-// the CTAs of a cluster, which split the row among them so that few strips still fill the device. Sums are added in a fixed order:
-// the warps of a CTA, then the CTAs of the cluster.
+// More than 16 columns of the dense operand are as much to read as the values. They are packed first, in the order of the
+// fragments: 8 k x 8 columns are 128 neighbouring bytes. (In place, one load touches as many lines as it has rows, and a stride
+// that is a power of two sends them all to the same places of the caches.)
 //
-// | columns | strip_rows      | why                                                                                          |
-// |---------|-----------------|----------------------------------------------------------------------------------------------|
-// | 1 - 16  | 16              | the four warps read four batches of one strip                                                |
-// | 17 - 64 | 64 at most      | the four warps read the dense operand through one L1: it is larger than the values by now    |
+// Tile map. A CTA owns a strip of 16 rows of one block row, and all columns. The blocks of the row, one behind the other, are its
+// k; they are cut into batches of kBatch chunks of 32 k. The warps take the batches in turn: 4, 8 or 16 warps, so that few strips
+// still fill the device, and if there are fewer strips than multiprocessors also the CTAs of a cluster. Sums are added in a fixed
+// order: the warps of a CTA, then the CTAs of the cluster.
 #pragma once
 
 #include <cstdint>
@@ -33,16 +32,14 @@ struct FewColumnsParams {
   const std::int32_t* col = nullptr;
   const std::uint16_t* values = nullptr;  ///< canonical
   const std::uint16_t* dense = nullptr;   ///< B [cols, columns] or X [columns, cols]
+  uint4* packed_dense = nullptr;          ///< [k / 8][tile of 8 columns][column], more than 16 columns
   std::int64_t dense_stride = 0;          ///< elements, a multiple of 8
   std::int32_t cols = 0;                  ///< of the sparse matrix: the inner dimension
   std::int32_t columns = 0;               ///< of the output of spmm, tokens of linear
   std::int32_t block_shift = 4;           ///< log2 of the block size
-  std::int32_t strip_rows = 16;           ///< 16, 32 or 64; divides the block
   std::int32_t splits = 1;                ///< CTAs of a cluster
   device::Epilogue epilogue;
 };
-
-inline constexpr int kFewColumnsWarps = 4;
 
 /// @tparam kTiles tiles of 8 columns, up to which `columns` may go.
 template <typename ElementT, bool kLinearV, int kTilesV>
@@ -50,9 +47,11 @@ struct FewColumnsConfig {
   using Element = ElementT;
   static constexpr bool kLinear = kLinearV;
   static constexpr int kTiles = kTilesV;
-  static constexpr int kBatch = 4;                                         ///< chunks whose values are in flight per warp
-  static constexpr int kAhead = kTiles <= 2 ? 4 : kTiles == 4 ? 2 : 1;     ///< chunks whose dense fragments are
-  static constexpr int kCtasPerSm = kTiles == 1 ? 6 : kTiles == 2 ? 5 : 4;
+  static constexpr bool kPacked = kTiles > 2;            ///< whether the dense operand is
+  static constexpr int kBatch = 2;                       ///< chunks whose values are in flight per warp
+  static constexpr int kAhead = kTiles <= 4 ? 2 : 1;     ///< chunks whose dense fragments are
+  static constexpr int kMaxWarps = kPacked ? 4 : 16;     ///< of a CTA
+  static constexpr int kCtasPerSm = kPacked ? 5 : 2;     ///< of the largest
   static constexpr int kSumStride = 8 * kTiles + 1;
 };
 
@@ -105,7 +104,11 @@ template <typename C>
 __device__ __forceinline__ void few_columns_load_dense(const FewColumnsParams& p, uint4 (&dense)[C::kTiles], int block_col,
                                                        const FewColumnsPiece& piece, int lane) {
   const int k = (block_col << p.block_shift) + piece.offset, valid = piece.exists ? p.cols - k : 0;
-  if constexpr (C::kLinear) {
+  if constexpr (C::kPacked) {
+    const uint4* from = p.packed_dense + static_cast<std::int64_t>(k / 8) * (8 * C::kTiles) + lane / 4;
+#pragma unroll
+    for (int i = 0; i < C::kTiles; i++) dense[i] = piece.exists ? __ldg(from + 8 * i) : make_uint4(0, 0, 0, 0);
+  } else if constexpr (C::kLinear) {
 #pragma unroll
     for (int i = 0; i < C::kTiles; i++) dense[i] = few_columns_load_k_major(p, 8 * i + lane / 4, k, valid);
   } else {
@@ -126,7 +129,7 @@ __device__ __forceinline__ void few_columns_load_dense(const FewColumnsParams& p
 /// spmm: after all loads are on their way.
 template <typename C>
 __device__ __forceinline__ void few_columns_transpose(uint4 (&dense)[C::kTiles]) {
-  if constexpr (!C::kLinear) {
+  if constexpr (!C::kLinear && !C::kPacked) {
 #pragma unroll
     for (int i = 0; i < C::kTiles; i++) {
       dense[i] = make_uint4(ptx::transpose_8x8(dense[i].x), ptx::transpose_8x8(dense[i].y), ptx::transpose_8x8(dense[i].z),
@@ -141,7 +144,7 @@ __device__ __forceinline__ void few_columns_multiply(const FewColumnsParams& p, 
                                                      int first_row, int first_batch, int batch_step, int lane) {
   const std::int32_t begin = p.crow[block_row];
   const int length = (p.crow[block_row + 1] - begin) << p.block_shift;  // k of the whole row
-  const int t = lane % 4, dense_piece = C::kLinear ? t : lane / 8;
+  const int t = lane % 4, dense_piece = C::kLinear || C::kPacked ? t : lane / 8;
   const bool ragged = (p.cols & ((1 << p.block_shift) - 1)) != 0;
   const std::int32_t* cols = p.col + begin;
   const std::uint16_t* row =
@@ -192,19 +195,42 @@ __device__ __forceinline__ void few_columns_multiply(const FewColumnsParams& p, 
   }
 }
 
+/// Packs the dense operand: a thread moves eight k of one column. What lies outside becomes 0.
 template <typename C>
-__global__ void __launch_bounds__(kFewColumnsWarps * 32, C::kCtasPerSm)
+__global__ void __launch_bounds__(256) few_columns_pack_kernel(const __grid_constant__ FewColumnsParams p, std::int64_t pieces) {
+  constexpr int kColumns = 8 * C::kTiles;
+  const std::int64_t i = std::int64_t{blockIdx.x} * 256 + threadIdx.x;
+  if (i >= pieces * kColumns) return;
+  // Neighbouring threads read neighbours: k of X, columns of B.
+  const auto piece = static_cast<int>(C::kLinear ? i % pieces : i / kColumns), column = static_cast<int>(C::kLinear ? i / pieces : i % kColumns);
+  uint4 x;
+  if constexpr (C::kLinear) {
+    x = few_columns_load_k_major(p, column, piece * 8, p.cols - piece * 8);
+  } else {
+    std::uint32_t words[4] = {};
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+      const int k = piece * 8 + j;
+      if (k < p.cols && column < p.columns) {
+        words[j / 2] |= static_cast<std::uint32_t>(__ldg(p.dense + k * p.dense_stride + column)) << j % 2 * 16;
+      }
+    }
+    x = make_uint4(words[0], words[1], words[2], words[3]);
+  }
+  p.packed_dense[static_cast<std::int64_t>(piece) * kColumns + column] = x;
+}
+
+template <typename C>
+__global__ void __launch_bounds__(C::kMaxWarps * 32, C::kCtasPerSm)
     few_columns_kernel(const __grid_constant__ FewColumnsParams p) {
-  __shared__ float sums[kFewColumnsWarps][16][C::kSumStride];
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  __shared__ float sums[C::kMaxWarps][16][C::kSumStride];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   const int strip = blockIdx.x / p.splits, rank = blockIdx.x % p.splits;
-  const int strips_per_block = (1 << p.block_shift) / p.strip_rows;
-  const int block_row = strip / strips_per_block, strip_row = strip % strips_per_block * p.strip_rows;
-  const int row_warps = p.strip_rows / 16, k_warps = kFewColumnsWarps / row_warps;
+  const int strips_per_block = (1 << p.block_shift) / 16;
+  const int block_row = strip / strips_per_block, strip_row = strip % strips_per_block * 16;
 
   float acc[C::kTiles][4] = {};
-  few_columns_multiply<C>(p, acc, block_row, strip_row + warp % row_warps * 16, rank * k_warps + warp / row_warps,
-                          p.splits * k_warps, lane);
+  few_columns_multiply<C>(p, acc, block_row, strip_row, rank * warps + warp, p.splits * warps, lane);
 #pragma unroll
   for (int tile = 0; tile < C::kTiles; tile++) {
 #pragma unroll
@@ -214,33 +240,33 @@ __global__ void __launch_bounds__(kFewColumnsWarps * 32, C::kCtasPerSm)
 
   // Neighbouring threads take neighbours of the output: rows of the strip for linear, columns for spmm.
   constexpr auto kFinish = C::kLinear ? device::Finish::bias_activation : device::Finish::scale;
-  const int count = p.strip_rows * p.columns;
+  const int count = 16 * p.columns;
   const auto place_of = [&](int i, int& row, int& column) {
-    row = C::kLinear ? i % p.strip_rows : i / p.columns;
-    column = C::kLinear ? i / p.strip_rows : i % p.columns;
+    row = C::kLinear ? i % 16 : i / p.columns;
+    column = C::kLinear ? i / 16 : i % p.columns;
   };
   const auto finish = [&](int row, int column, float sum) {
     const std::int64_t m = (static_cast<std::int64_t>(block_row) << p.block_shift) + strip_row + row;
     if (m >= (C::kLinear ? p.epilogue.cols : p.epilogue.rows)) return;
     device::store_element<typename C::Element, kFinish>(p.epilogue, C::kLinear ? column : m, C::kLinear ? m : column, sum);
   };
-  for (int i = threadIdx.x; i < count; i += kFewColumnsWarps * 32) {
+  for (int i = threadIdx.x; i < count; i += blockDim.x) {
     int row, column;
     place_of(i, row, column);
     float sum = 0.0f;
-    for (int k = 0; k < k_warps; k++) sum += sums[k * row_warps + row / 16][row % 16][column];
+    for (int w = 0; w < warps; w++) sum += sums[w][row][column];
     if (p.splits == 1) {
       finish(row, column, sum);
     } else {
-      sums[row / 16][row % 16][column] = sum;
+      sums[0][row][column] = sum;
     }
   }
   if (p.splits > 1) {
     ptx::cluster_sync();
-    for (int i = rank * (kFewColumnsWarps * 32) + threadIdx.x; i < count; i += p.splits * kFewColumnsWarps * 32) {
+    for (int i = rank * blockDim.x + threadIdx.x; i < count; i += p.splits * blockDim.x) {
       int row, column;
       place_of(i, row, column);
-      const std::uint32_t place = ptx::shared_address(&sums[row / 16][row % 16][column]);
+      const std::uint32_t place = ptx::shared_address(&sums[0][row][column]);
       float sum = 0.0f;
 for (int cta = 0; cta < p.splits; cta++) sum += ptx::cluster_load_float(ptx::cluster_address(place, cta));
       finish(row, column, sum);

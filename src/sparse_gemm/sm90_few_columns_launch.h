@@ -15,6 +15,7 @@ namespace triage::sm90 {
 
 template <typename Element, bool kLinear, int kTiles>
 void launch_few_columns_of_width(const SparseGemmCall& call) {
+  using Config = FewColumnsConfig<Element, kLinear, kTiles>;
   const SparseGemmProblem& problem = call.problem;
   FewColumnsParams p;
   p.crow = call.pattern.crow;
@@ -25,27 +26,35 @@ void launch_few_columns_of_width(const SparseGemmCall& call) {
   p.cols = static_cast<std::int32_t>(problem.cols);
   p.columns = static_cast<std::int32_t>(problem.dense);
   p.block_shift = std::countr_zero(static_cast<unsigned>(problem.block));
-  p.strip_rows = kTiles <= 2 ? 16 : std::min(problem.block, 64);
   p.epilogue = {call.out.data, call.out.stride, call.out.rows, call.out.cols, call.bias, call.alpha, call.beta, call.activation,
                 false};
-  const std::int64_t strips = std::int64_t{call.pattern.block_rows} * (problem.block / p.strip_rows);
-  p.splits = few_columns_splits(problem, strips, p.strip_rows, call.device->multiprocessors);
+  const std::int64_t strips = std::int64_t{call.pattern.block_rows} * (problem.block / 16);
+  const FewColumnsShape shape = few_columns_shape(problem, strips, Config::kMaxWarps, call.device->multiprocessors);
+  p.splits = shape.splits;
 
+  const auto stream = static_cast<cudaStream_t>(call.stream);
+  if constexpr (Config::kPacked) {
+    p.packed_dense = static_cast<uint4*>(call.workspace.data);
+    const std::int64_t pieces = std::int64_t{call.pattern.block_cols} * (problem.block / 8);
+    few_columns_pack_kernel<Config><<<static_cast<unsigned>((pieces * 8 * kTiles + 255) / 256), 256, 0, stream>>>(p, pieces);
+    cuda_check(cudaGetLastError(), "launch of sm90 few columns, packing");
+  }
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim = {static_cast<unsigned>(p.splits), 1, 1};
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(strips * p.splits));
-  config.blockDim = dim3(kFewColumnsWarps * 32);
-  config.stream = static_cast<cudaStream_t>(call.stream);
+  config.blockDim = dim3(shape.warps * 32);
+  config.stream = stream;
   config.attrs = &cluster;
   config.numAttrs = 1;
-  cuda_check(cudaLaunchKernelEx(&config, few_columns_kernel<FewColumnsConfig<Element, kLinear, kTiles>>, p),
+  cuda_check(cudaLaunchKernelEx(&config, few_columns_kernel<Config>, p),
              "launch of sm90 few columns");
 }
 
 template <typename Element, bool kLinear>
 void launch_few_columns(const SparseGemmCall& call) {
+  static_assert(kFewColumns == 64, "the widest configuration has 8 tiles of 8");
   if (call.problem.dense <= 8) return launch_few_columns_of_width<Element, kLinear, 1>(call);
   if (call.problem.dense <= 16) return launch_few_columns_of_width<Element, kLinear, 2>(call);
   if (call.problem.dense <= 32) return launch_few_columns_of_width<Element, kLinear, 4>(call);

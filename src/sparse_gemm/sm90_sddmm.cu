@@ -24,7 +24,7 @@ void launch(const SparseGemmCall& call) {
   p.rows = call.problem.rows;
   p.cols = call.problem.cols;
   p.inner_steps = static_cast<std::int32_t>((call.problem.dense + Config::kInner - 1) / Config::kInner);
-  p.panel_items = sddmm_panel(kBlock);
+  p.panel_items = kSddmmPanel;
   p.alpha = call.alpha;
   p.beta = call.beta;
   cuda_check(cudaMemsetAsync(p.tile_counter, 0, sizeof(std::int32_t), stream), "cudaMemsetAsync of the tile counter");

@@ -44,12 +44,14 @@ constexpr ScheduleSpec product_schedule(int block) {
   return {shape.rows, block == 128 ? 1 : 2, shape.columns, shape.blocks};
 }
 
-/// sddmm: rows of a tile; it has 128 * 256 / rows gathered columns.
-constexpr int sddmm_tile_rows(int /*block*/) { return 128; }
-/// CTAs that share the rows of X.
-constexpr int sddmm_cluster(int /*block*/) { return 1; }
+/// sddmm: rows of a tile; it has 128 * 256 / rows gathered columns. 64 rows of blocks of 64 have columns of their own, so that
+/// nothing is computed in vain, and two block rows of 32 share more than four; both for half as much again to read. With blocks of 16
+/// a union of four block rows has too few columns for 512 (a stage holds 16).
+constexpr int sddmm_tile_rows(int block) { return block == 32 || block == 64 ? 64 : 128; }
+/// CTAs that share the rows of X. (With blocks of 16 it gained nothing: Y's boxes are the bottleneck.)
+constexpr int sddmm_cluster(int block) { return block == 128 ? 2 : 1; }
 /// Groups of rows whose tiles are computed together, so that X stays in L2.
-constexpr int sddmm_panel(int /*block*/) { return 8; }
+inline constexpr int kSddmmPanel = 32;
 
 constexpr ScheduleSpec sddmm_schedule(int block) {
   const int rows = sddmm_tile_rows(block) / block, columns = 128 * 256 / sddmm_tile_rows(block) / block;
@@ -72,21 +74,39 @@ inline bool product_packs(const SparseGemmProblem& problem) {
   return product_shape(problem.block).swizzled || problem.cols % problem.block != 0;
 }
 
+/// The most columns (tokens) that count as few.
+inline constexpr int kFewColumns = 64;
+
 /// Whether the kernel for few columns (sm90_few_columns.h) takes an spmm or linear problem: it reads canonical values, and so do
 /// the others in that order of bytes, except packed values of blocks of 16 and 32.
 inline bool takes_few_columns(const SparseGemmProblem& problem) {
   const bool swizzled = problem.values_layout == ValuesLayout::packed && product_shape(problem.block).swizzled;
-  return problem.dense <= 64 && !swizzled;
+  return problem.dense <= kFewColumns && !swizzled;
 }
 
-/// CTAs among which it splits a strip of rows: until there are four CTAs for each multiprocessor, as long as each of a CTA's
-/// warps has a batch of 128 k on average.
-inline int few_columns_splits(const SparseGemmProblem& problem, std::int64_t strips, int strip_rows, int multiprocessors) {
+/// Warps of a CTA, and CTAs of a cluster, among which it splits the k of a strip of 16 rows.
+struct FewColumnsShape {
+  int warps, splits;
+};
+
+/// As many warps as run at once (32 on a multiprocessor); a cluster only where not every multiprocessor would have a strip, since
+/// clusters are slow to start; neither more than there are batches of 64 k in a row, on average.
+inline FewColumnsShape few_columns_shape(const SparseGemmProblem& problem, std::int64_t strips, int max_warps, int multiprocessors) {
   const double row_length = static_cast<double>(problem.nnz_blocks) * problem.block * problem.block / static_cast<double>(problem.rows);
-  const double batches_per_warp = row_length / 128 / (64.0 / strip_rows);
-  int splits = 1;
-  while (splits < 8 && splits * strips < std::int64_t{4} * multiprocessors && 2 * splits <= batches_per_warp) splits *= 2;
-  return splits;
+  FewColumnsShape shape{4, 1};
+  while (shape.warps < max_warps && 2 * shape.warps * strips <= std::int64_t{32} * multiprocessors) shape.warps *= 2;
+  while (shape.splits < 8 && 2 * shape.splits * strips <= std::int64_t{2} * multiprocessors &&
+         2 * shape.splits * shape.warps <= row_length / 64) {
+    shape.splits *= 2;
+  }
+  return shape;
+}
+
+/// Bytes of the packed dense operand; up to 16 columns are read in place.
+inline std::size_t few_columns_workspace(const SparseGemmProblem& problem) {
+  if (problem.dense <= 16) return 0;
+  const std::int64_t inner = (problem.cols + problem.block - 1) / problem.block * problem.block;
+  return static_cast<std::size_t>(inner) * (problem.dense <= 32 ? 32 : 64) * 2;
 }
 
 /// Where things lie in the workspace. The first 256 bytes hold the tile counter.

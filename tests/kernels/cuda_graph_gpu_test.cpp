@@ -41,7 +41,7 @@ class SparseGemmGpu : public ::testing::TestWithParam<KernelRow> {
     spec.operation = row.operation;
     spec.dtype = row.dtype;
     spec.block = row.block;
-    spec.rows = 30 * row.block - 5;
+    spec.rows = 30 * row.block - 8;
     spec.stride_multiple = 8;
     spec.cols = 21 * row.block;
     spec.dense = 264;
