@@ -14,7 +14,6 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include <cstddef>
 #include <cstdint>
 
 #include "device/epilogue.h"
@@ -27,8 +26,6 @@
 #include "sparse_gemm/sm80_tuning.h"
 
 namespace triage::sm80 {
-
-inline constexpr int kSddmmMaxSlots = 8;
 
 /// @tparam kTransposed_ X is [D, M] and Y [D, N] (X^T Y) rather than X [M, D] and Y [N, D] (X Y^T).
 template <typename Element_, bool kTransposed_, int kBlock_, int kUnitBlocks_, int kWarpM_, int kWarpN_>
@@ -51,7 +48,9 @@ struct SddmmConfig {
   static constexpr int kPanelRowBytes = (kTransposed ? kBlock : kSlab) * 2;
   using PanelLayout = TileLayout<kPanelRows, kPanelRowBytes>;
   static constexpr int kPanelBytes = PanelLayout::kBytes;
-  static constexpr int kSlotBytes = (1 + kUnitBlocks) * kPanelBytes;
+  // A slot: the panel of X, those of Y, the two barriers.
+  static constexpr int kFull = (1 + kUnitBlocks) * kPanelBytes, kEmpty = kFull + 8;
+  static constexpr int kSlotBytes = kFull + 128;
 
   static_assert(kWarpM <= kBlock && kBlock % kWarpM == 0, "warps divide a block's rows");
   static_assert(kWarpN % 16 == 0 && (kWarpN % kBlock == 0 || kBlock % kWarpN == 0),
@@ -64,12 +63,13 @@ struct SddmmConfig {
 struct SddmmParams {
   const std::int32_t* crow;
   const std::int32_t* col;
+  const std::int32_t* row;  ///< block row of each block
   std::int32_t block_rows;
   std::int64_t rows, cols;  ///< of the sparse matrix
   MatrixSource x, y;
-  std::int64_t inner;  ///< D
-  std::int64_t units;  ///< an upper bound, see SddmmWalk
-  bool columns_first;  ///< the order of the units
+  std::int64_t inner;   ///< D
+  std::uint32_t units;  ///< an upper bound, see SddmmWalk; below 2^31 with the splits counted
+  bool columns_first;   ///< the order of the units
   std::int32_t splits;
   std::int32_t slabs_per_split;
   std::int32_t slots;
@@ -77,12 +77,6 @@ struct SddmmParams {
   float* partials;            ///< [splits, nnz, block, block] where splits > 1
   device::Epilogue epilogue;  ///< out: values
 };
-
-struct SddmmSharedHeader {
-  std::uint64_t full[kSddmmMaxSlots], empty[kSddmmMaxSlots];
-};
-inline constexpr std::uint32_t kSddmmHeaderBytes = 256;  ///< the ring begins behind them
-static_assert(sizeof(SddmmSharedHeader) <= kSddmmHeaderBytes);
 
 /// A unit's place in the pattern.
 struct SddmmUnit {
@@ -108,7 +102,7 @@ __device__ __forceinline__ SddmmUnit find_unit_by_row(const SddmmParams& p, std:
 
 /// The first unit of every row, then the second of every row, and so on: units that are computed at the same time lie
 /// in neighbouring columns, whose panels of Y then stay in L2. Most numbers beyond the rows' mean length name no unit.
-__device__ __forceinline__ SddmmUnit find_unit_by_column(const SddmmParams& p, std::int64_t unit, int unit_blocks) {
+__device__ __forceinline__ SddmmUnit find_unit_by_column(const SddmmParams& p, std::uint32_t unit, int unit_blocks) {
   const auto turn = static_cast<std::int32_t>(unit / p.block_rows),
              block_row = static_cast<std::int32_t>(unit % p.block_rows);
   const std::int64_t first = p.crow[block_row] + std::int64_t{turn} * unit_blocks, left = p.crow[block_row + 1] - first;
@@ -121,7 +115,7 @@ __device__ __forceinline__ SddmmUnit find_unit_by_column(const SddmmParams& p, s
 template <typename Config>
 struct SddmmWalk {
   const SddmmParams& p;
-  std::int64_t index;
+  std::uint32_t index;
   bool valid = false;
   SddmmUnit unit{};
   std::int32_t slabs = 0;
@@ -133,10 +127,10 @@ struct SddmmWalk {
     locate();
   }
   __device__ void locate() {
-    const std::int64_t end = p.units * p.splits;
+    const std::uint32_t end = p.units * p.splits;
     const int lane = ptx::lane_id();
-    for (; index < end; index += 32 * std::int64_t{gridDim.x}) {
-      const std::int64_t mine = index + lane * std::int64_t{gridDim.x};
+    for (; index < end; index += 32 * gridDim.x) {
+      const std::uint32_t mine = index + lane * gridDim.x;
       SddmmUnit found{};
       if (mine < end) {
         found = p.columns_first ? find_unit_by_column(p, mine % p.units, Config::kUnitBlocks)
@@ -145,7 +139,7 @@ struct SddmmWalk {
       const unsigned exist = __ballot_sync(0xffffffffu, found.blocks > 0);
       if (exist == 0) continue;
       const int first = __ffs(exist) - 1;
-      index += first * std::int64_t{gridDim.x};
+      index += first * gridDim.x;
       unit = {__shfl_sync(0xffffffffu, found.block_row, first), __shfl_sync(0xffffffffu, found.first_block, first),
               __shfl_sync(0xffffffffu, found.blocks, first)};
       const std::int64_t total = (p.inner + Config::kSlab - 1) / Config::kSlab;
@@ -158,11 +152,9 @@ struct SddmmWalk {
 };
 
 template <typename Config>
-__device__ __forceinline__ void sddmm_produce(const SddmmParams& p, SddmmSharedHeader& header, std::uint32_t ring,
-                                              int producer, int lane) {
+__device__ __forceinline__ void sddmm_produce(const SddmmParams& p, std::uint32_t ring, int producer, int lane) {
   using Tile = TileCopy<Config::kPanelRows, Config::kPanelRowBytes>;
   constexpr bool kT = Config::kTransposed;
-  const std::uint32_t full = ptx::shared_address(header.full), empty = ptx::shared_address(header.empty);
   const bool asynchronous = p.x.access != Access::elements && p.y.access != Access::elements;
   // Piece `i` of the panel whose rows (columns, if transposed) begin at `outer`; D begins at `inner`.
   const auto copy = [&](const MatrixSource& source, std::uint32_t target, std::int64_t outer, std::int64_t inner,
@@ -177,8 +169,7 @@ __device__ __forceinline__ void sddmm_produce(const SddmmParams& p, SddmmSharedH
     }
   };
 
-  int slot = 0;
-  std::uint32_t parity = 1;  // the slots begin empty
+  std::uint32_t slot = ring, parity = 1;  // the slots begin empty
   for (SddmmWalk<Config> walk(p); walk.valid; walk.next()) {
     const std::int32_t column = lane < walk.unit.blocks ? p.col[walk.unit.first_block + lane] : 0;
     const std::int64_t row = std::int64_t{walk.unit.block_row} * Config::kBlock;
@@ -187,26 +178,26 @@ __device__ __forceinline__ void sddmm_produce(const SddmmParams& p, SddmmSharedH
 #pragma unroll 1
     for (int s = 0; s < walk.slabs; s++) {
       const std::int64_t inner = (first_slab + s) * Config::kSlab;
-      const std::uint32_t target = ring + slot * Config::kSlotBytes;
-      ptx::mbarrier_wait(empty + slot * 8, parity);
+      ptx::mbarrier_wait(slot + Config::kEmpty, parity);
 #pragma unroll 1
       for (unsigned i = producer; i < pieces; i += Config::kProducers) {
         const unsigned panel = i / Tile::kPieces;  // 0: X, then the blocks' panels of Y
         const std::int64_t outer = std::int64_t{__shfl_sync(0xffffffffu, column, (panel - 1) & 31)} * Config::kBlock;
         if (panel == 0) {
-          copy(p.x, target, row, inner, i);
+          copy(p.x, slot, row, inner, i);
         } else {
-          copy(p.y, target + panel * Config::kPanelBytes, outer, inner, i % Tile::kPieces);
+          copy(p.y, slot + panel * Config::kPanelBytes, outer, inner, i % Tile::kPieces);
         }
       }
       if (asynchronous) {
-        ptx::cp_async_mbarrier_arrive(full + slot * 8);
+        ptx::cp_async_mbarrier_arrive(slot + Config::kFull);
       } else {
         ptx::cp_async_wait_all();
-        ptx::mbarrier_arrive(full + slot * 8);
+        ptx::mbarrier_arrive(slot + Config::kFull);
       }
-      if (++slot == p.slots) {
-        slot = 0;
+      slot += Config::kSlotBytes;
+      if (slot == ring + p.slots * Config::kSlotBytes) {
+        slot = ring;
         parity ^= 1;
       }
     }
@@ -228,7 +219,7 @@ __device__ __forceinline__ void sddmm_store(const SddmmParams& p, const SddmmWal
     const int row0 = warp_row * Config::kWarpM, col0 = warp_col * Config::kWarpN % kBlock;
     device::Epilogue e = p.epilogue;
     e.out = static_cast<Element*>(e.out) + block * (kBlock * kBlock);
-    e.rows = min(p.rows - std::int64_t{walk.unit.block_row} * kBlock, std::int64_t{kBlock});
+    e.rows = min(p.rows - std::int64_t{p.row[block]} * kBlock, std::int64_t{kBlock});
     e.cols = min(p.cols - std::int64_t{p.col[block]} * kBlock, std::int64_t{kBlock});
     float* const partial = p.partials + ((walk.split() * p.nnz + block) * kBlock + row0) * kBlock + col0;
 #pragma unroll
@@ -257,8 +248,6 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, std::uint32_
   constexpr bool kT = Config::kTransposed;
   constexpr int kTilesM = Config::kTilesM, kTilesN = Config::kTilesN;
   const int warp_row = warp / Config::kWarpCols, warp_col = warp % Config::kWarpCols;
-  const std::uint32_t full = ring - kSddmmHeaderBytes + offsetof(SddmmSharedHeader, full);
-  const std::uint32_t empty = ring - kSddmmHeaderBytes + offsetof(SddmmSharedHeader, empty);
   const int m0 = warp_row * Config::kWarpM, n0 = warp_col * Config::kWarpN % Config::kBlock;
   using Layout = typename Config::PanelLayout;
   // Address of 16-element tile `tile` at k step `step` of a panel.
@@ -266,15 +255,13 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, std::uint32_
     return kT ? Layout::advance(panel, tile, step * 16) : Layout::advance(panel, step, tile * 16);
   };
 
-  int slot = 0;
-  std::uint32_t parity = 0;
+  std::uint32_t slot = ring, parity = 0;
   for (SddmmWalk<Config> walk(p); walk.valid; walk.next()) {
     const bool active = warp_col * Config::kWarpN / Config::kBlock < walk.unit.blocks;
     float acc[kTilesM][kTilesN * 2][4] = {};
 #pragma unroll 1
     for (; walk.slabs > 0; walk.slabs--) {
-      ptx::mbarrier_wait(full + slot * 8, parity);
-      const std::uint32_t base = ring + slot * Config::kSlotBytes;
+      ptx::mbarrier_wait(slot + Config::kFull, parity);
       // ldmatrix of X yields (rows 0-7, k 0-7), (rows 8-15, k 0-7), (rows 0-7, k 8-15), (rows 8-15, k 8-15), as mma's A
       // wants it. That of Y yields the four 8x8 tiles so that each operand B lies in two neighbouring registers, as
       // mma's B must.
@@ -293,12 +280,12 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, std::uint32_
         const auto load_x = [&](int step) {
 #pragma unroll
           for (int m = 0; m < kTilesM; m++)
-            ptx::ldmatrix_x4<kT>(x[step % kBuffers][m], tile_address(base + x_offset, m, step));
+            ptx::ldmatrix_x4<kT>(x[step % kBuffers][m], tile_address(slot + x_offset, m, step));
         };
         const auto load_y = [&](int step, int n) {
           // A warp that owns several blocks finds each in a panel of its own.
           const int panel = n / Config::kBlockTilesN * Config::kPanelBytes, tile = n % Config::kBlockTilesN;
-          ptx::ldmatrix_x4<kT>(y[step % kBuffers][n % kTilesY], tile_address(base + y_offset + panel, tile, step));
+          ptx::ldmatrix_x4<kT>(y[step % kBuffers][n % kTilesY], tile_address(slot + y_offset + panel, tile, step));
         };
         const auto load_step = [&](int step) {
           load_x(step);
@@ -328,9 +315,10 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, std::uint32_
         }
       }
       __syncwarp();
-      if (ptx::lane_id() == 0) ptx::mbarrier_arrive(empty + slot * 8);
-      if (++slot == p.slots) {
-        slot = 0;
+      if (ptx::lane_id() == 0) ptx::mbarrier_arrive(slot + Config::kEmpty);
+      slot += Config::kSlotBytes;
+      if (slot == ring + p.slots * Config::kSlotBytes) {
+        slot = ring;
         parity ^= 1;
       }
     }
@@ -341,30 +329,29 @@ __device__ __forceinline__ void sddmm_consume(const SddmmParams& p, std::uint32_
 template <typename Config>
 __global__ void __launch_bounds__(Config::kThreads, 1) sddmm_kernel(const __grid_constant__ SddmmParams p) {
   extern __shared__ __align__(256) unsigned char shared[];
-  auto& header = *reinterpret_cast<SddmmSharedHeader*>(shared);
-  const std::uint32_t ring = ptx::shared_address(shared) + kSddmmHeaderBytes;
+  const std::uint32_t ring = ptx::shared_address(shared);
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
-  if (threadIdx.x < static_cast<unsigned>(p.slots)) {
-    ptx::mbarrier_init(ptx::shared_address(&header.full[threadIdx.x]), 32 * Config::kProducers);
-    ptx::mbarrier_init(ptx::shared_address(&header.empty[threadIdx.x]), Config::kConsumers);
+  for (int slot = threadIdx.x; slot < p.slots; slot += Config::kThreads) {
+    ptx::mbarrier_init(ring + slot * Config::kSlotBytes + Config::kFull, 32 * Config::kProducers);
+    ptx::mbarrier_init(ring + slot * Config::kSlotBytes + Config::kEmpty, Config::kConsumers);
   }
   __syncthreads();
   if (warp < Config::kConsumers) {
     sddmm_consume<Config>(p, ring, warp);
   } else {
-    sddmm_produce<Config>(p, header, ring, warp - Config::kConsumers, lane);
+    sddmm_produce<Config>(p, ring, warp - Config::kConsumers, lane);
   }
 }
 
 /// Adds the splits' partial sums in order, finishes them and zeroes the padding.
 template <typename Element>
-__global__ void sddmm_combine_kernel(const __grid_constant__ SddmmParams p, const std::int32_t* block_row, int block) {
+__global__ void sddmm_combine_kernel(const __grid_constant__ SddmmParams p, int block) {
   const std::int64_t count = p.nnz * block * block;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count;
        i += std::int64_t{gridDim.x} * blockDim.x) {
     const std::int64_t index = i / (block * block);
     const int row = static_cast<int>(i / block % block), col = static_cast<int>(i % block);
-    if (std::int64_t{block_row[index]} * block + row >= p.rows || std::int64_t{p.col[index]} * block + col >= p.cols) {
+    if (std::int64_t{p.row[index]} * block + row >= p.rows || std::int64_t{p.col[index]} * block + col >= p.cols) {
       static_cast<std::uint16_t*>(p.epilogue.out)[i] = 0;
       continue;
     }

@@ -22,6 +22,7 @@ void launch_sddmm_kernel(const SparseGemmCall& call) {
   SddmmParams p{};
   p.crow = pattern.crow;
   p.col = pattern.col;
+  p.row = pattern.row;
   p.block_rows = pattern.block_rows;
   p.rows = pattern.rows;
   p.cols = pattern.cols;
@@ -33,8 +34,9 @@ void launch_sddmm_kernel(const SparseGemmCall& call) {
   // By columns unless large blocks make rows short (few units, whose numbers the CTAs would share unevenly), or the
   // pattern is so sparse that the search for units would take long.
   const std::int64_t turns = (pattern.block_cols + Config::kUnitBlocks - 1) / Config::kUnitBlocks;
-  p.columns_first = Config::kBlock < 64 && turns * pattern.block_rows <= 16 * std::int64_t{split.units};
-  p.units = p.columns_first ? turns * pattern.block_rows : split.units;
+  p.columns_first = Config::kBlock < 64 &&
+                    turns * pattern.block_rows <= std::min(16 * std::int64_t{split.units}, std::int64_t{1} << 26);
+  p.units = static_cast<std::uint32_t>(p.columns_first ? turns * pattern.block_rows : split.units);
   p.splits = split.splits;
   p.slabs_per_split = split.slabs_per_split;
   p.partials = static_cast<float*>(call.workspace.data);
@@ -44,14 +46,12 @@ void launch_sddmm_kernel(const SparseGemmCall& call) {
   p.epilogue.beta = call.beta;
   p.epilogue.aligned16 = access_of(call.values, Config::kBlock) == Access::chunks;
 
-  const std::size_t ring_bytes = call.device->shared_memory_per_block - kSddmmHeaderBytes;
-  p.slots = static_cast<std::int32_t>(std::min<std::size_t>(kSddmmMaxSlots, ring_bytes / Config::kSlotBytes));
+  p.slots = static_cast<std::int32_t>(call.device->shared_memory_per_block / Config::kSlotBytes);
   if (p.slots < 2) {
-    throw Error(ErrorCode::unsupported, "sm80 sddmm needs " +
-                                            std::to_string(2 * Config::kSlotBytes + kSddmmHeaderBytes) +
+    throw Error(ErrorCode::unsupported, "sm80 sddmm needs " + std::to_string(2 * Config::kSlotBytes) +
                                             " bytes of shared memory, " + call.device->name + " offers less");
   }
-  const int bytes = kSddmmHeaderBytes + p.slots * Config::kSlotBytes;
+  const int bytes = p.slots * Config::kSlotBytes;
   const auto stream = static_cast<cudaStream_t>(call.stream);
   const auto kernel = sddmm_kernel<Config>;
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
@@ -64,7 +64,7 @@ void launch_sddmm_kernel(const SparseGemmCall& call) {
     const std::int64_t elements = p.nnz * Config::kBlock * Config::kBlock;
     const auto combine_ctas =
         static_cast<unsigned>(std::min<std::int64_t>((elements + 255) / 256, 16 * call.device->multiprocessors));
-    sddmm_combine_kernel<typename Config::Element><<<combine_ctas, 256, 0, stream>>>(p, pattern.row, Config::kBlock);
+    sddmm_combine_kernel<typename Config::Element><<<combine_ctas, 256, 0, stream>>>(p, Config::kBlock);
     cuda_check(cudaGetLastError(), "launch of sm80 sddmm combine");
   }
 }
