@@ -42,6 +42,7 @@ Support can_run_product(const SparseGemmProblem& problem, const Device& device) 
   if ((2 * groups + 4096) * (problem.dense / shape.tokens + 1) > INT32_MAX) {
     return {false, "it counts tiles in 32 bits, and the output has more"};
   }
+  if (leaves_to_sm80(problem)) return {false, "it leaves 17 to 32 columns to the sm80 kernel, which reads the values faster then"};
   const std::int64_t row_length = problem.operation == Operation::spmm ? problem.dense : problem.rows;
   if (!takes_few_columns(problem) && row_length % 8 != 0) {
     return {false, "it writes 16 bytes at once, and a row of the output has " + std::to_string(row_length) +

@@ -53,6 +53,8 @@ struct FewColumnsConfig {
   static constexpr int kMaxWarps = kPacked ? 4 : 16;     ///< of a CTA
   static constexpr int kCtasPerSm = kPacked ? 5 : 2;     ///< of the largest
   static constexpr int kSumStride = 8 * kTiles + 1;
+  static constexpr int shared_bytes(int warps) { return warps * 16 * kSumStride * 4; }
+  static_assert(shared_bytes(kMaxWarps) <= 48 * 1024, "more must be asked for");
 };
 
 /// Eight neighbouring k of one piece of a chunk: where they are, and how many of them exist.
@@ -223,7 +225,9 @@ __global__ void __launch_bounds__(256) few_columns_pack_kernel(const __grid_cons
 template <typename C>
 __global__ void __launch_bounds__(C::kMaxWarps * 32, C::kCtasPerSm)
     few_columns_kernel(const __grid_constant__ FewColumnsParams p) {
-  __shared__ float sums[C::kMaxWarps][16][C::kSumStride];
+  // [warp][row][column]. What the largest CTA may need would take memory from L1, where the dense operand is.
+  extern __shared__ float sums[];
+  const auto place = [](int of_warp, int row, int column) { return (of_warp * 16 + row) * C::kSumStride + column; };
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   const int strip = blockIdx.x / p.splits, rank = blockIdx.x % p.splits;
   const int strips_per_block = (1 << p.block_shift) / 16;
@@ -234,7 +238,7 @@ __global__ void __launch_bounds__(C::kMaxWarps * 32, C::kCtasPerSm)
 #pragma unroll
   for (int tile = 0; tile < C::kTiles; tile++) {
 #pragma unroll
-    for (int i = 0; i < 4; i++) sums[warp][lane / 4 + i / 2 * 8][8 * tile + lane % 4 * 2 + i % 2] = acc[tile][i];
+    for (int i = 0; i < 4; i++) sums[place(warp, lane / 4 + i / 2 * 8, 8 * tile + lane % 4 * 2 + i % 2)] = acc[tile][i];
   }
   __syncthreads();
 
@@ -254,11 +258,11 @@ __global__ void __launch_bounds__(C::kMaxWarps * 32, C::kCtasPerSm)
     int row, column;
     place_of(i, row, column);
     float sum = 0.0f;
-    for (int w = 0; w < warps; w++) sum += sums[w][row][column];
+    for (int w = 0; w < warps; w++) sum += sums[place(w, row, column)];
     if (p.splits == 1) {
       finish(row, column, sum);
     } else {
-      sums[0][row][column] = sum;
+      sums[place(0, row, column)] = sum;
     }
   }
   if (p.splits > 1) {
@@ -266,9 +270,9 @@ __global__ void __launch_bounds__(C::kMaxWarps * 32, C::kCtasPerSm)
     for (int i = rank * blockDim.x + threadIdx.x; i < count; i += p.splits * blockDim.x) {
       int row, column;
       place_of(i, row, column);
-      const std::uint32_t place = ptx::shared_address(&sums[0][row][column]);
+      const std::uint32_t address = ptx::shared_address(&sums[place(0, row, column)]);
       float sum = 0.0f;
-for (int cta = 0; cta < p.splits; cta++) sum += ptx::cluster_load_float(ptx::cluster_address(place, cta));
+for (int cta = 0; cta < p.splits; cta++) sum += ptx::cluster_load_float(ptx::cluster_address(address, cta));
       finish(row, column, sum);
     }
     ptx::cluster_sync();  // a CTA's memory must outlive its neighbours' reads

@@ -45,6 +45,7 @@ void launch_few_columns_of_width(const SparseGemmCall& call) {
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(strips * p.splits));
   config.blockDim = dim3(shape.warps * 32);
+  config.dynamicSmemBytes = static_cast<std::size_t>(Config::shared_bytes(shape.warps));
   config.stream = stream;
   config.attrs = &cluster;
   config.numAttrs = 1;

@@ -122,7 +122,16 @@ TEST_P(SparseGemm, FewTokensOrColumns) {
     s.stride_multiple = 1;
     specs.push_back(s);
   }
-  try_all(specs, 60);
+  try_all(specs, 45);
+}
+
+// Long rows are split among the warps and the CTAs of a kernel for few columns; the last ones have no blocks for all of them.
+TEST_P(SparseGemm, LongRowsAndFewColumns) {
+  if (row().operation == Operation::sddmm) GTEST_SKIP() << "sddmm has no dense columns";
+  std::vector<ProblemSpec> specs;
+  for (const std::int64_t cols : {2100, 8192})
+    for (const std::int64_t dense : {1, 12, 20, 40}) specs.push_back(spec(2 * row().block - 8, cols, dense, "skewed", 0.6));
+  try_all(specs, 6);
 }
 
 TEST_P(SparseGemm, PackedValues) {
