@@ -28,11 +28,4 @@ __device__ __forceinline__ void store_shared_u32(std::uint32_t address, std::uin
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
 
-/// Read anew each time: a compiler that keeps what follows from it in registers may lack them elsewhere.
-__device__ __forceinline__ int lane_id() {
-  int lane;
-  asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
-  return lane;
-}
-
 }  // namespace triage::ptx

@@ -12,11 +12,13 @@
 // devices of 99 KB and of 227 KB.
 //
 // Warps
-//   consumers 0 .. kConsumers-1   warp (wr, wc) owns kRowsPerWarp block rows (half a row at block 128) by kWarpN
-//   columns producers, kProducers of them walk the schedule ahead and copy
-// Barriers (per slot)
-//   full    arrivals 32 * kProducers + 1: each producer lane, when its copies have landed, and the record; consumers
-//   wait empty   arrivals kConsumers: each consumer warp, when it has read the slot; producers wait
+// - consumers 0 .. kConsumers-1: warp (wr, wc) owns kRowsPerWarp block rows (half a row at block 128) by kWarpN columns
+// - producers, kProducers of them: walk the schedule ahead and copy
+//
+// Barriers of a slot
+// - full: 32 * kProducers + 1 arrivals, of each producer lane when its copies have landed, and of the record's writer;
+//   consumers wait
+// - empty: kConsumers arrivals, of each consumer warp when it has read the slot; producers wait
 //
 // Roles of mma.sync (D[16,8] += A[16,16] * B[16,8]): spmm puts the sparse block on the A side, linear the tokens, so
 // that D lies like the output in both, and neither transposes anything.

@@ -7,6 +7,7 @@
 
 #include "device/epilogue.h"
 #include "device/schedule.h"
+#include "ptx/lane.h"
 #include "ptx/ldmatrix.h"
 #include "ptx/mbarrier.h"
 #include "ptx/mma.h"

@@ -6,9 +6,11 @@
 //
 // Pipeline. A ring of slots in shared memory, one slab of the unit's panels each (its length is a run-time value). The
 // last kProducers warps copy (cp.async), the others multiply: warp (wr, wc) owns kWarpM x kWarpN of the unit's block x
-// (kUnitBlocks * block). Barriers (per slot)
-//   full    arrivals 32 * kProducers: the producers' lanes, when their copies have landed; consumers wait
-//   empty   arrivals kConsumers: each consumer warp, when it has read the slot; producers wait
+// (kUnitBlocks * block).
+//
+// Barriers of a slot
+// - full: 32 * kProducers arrivals, of each producer lane when its copies have landed; consumers wait
+// - empty: kConsumers arrivals, of each consumer warp when it has read the slot; producers wait
 #pragma once
 
 #include <cuda_bf16.h>
@@ -18,10 +20,10 @@
 
 #include "device/epilogue.h"
 #include "ptx/cp_async.h"
+#include "ptx/lane.h"
 #include "ptx/ldmatrix.h"
 #include "ptx/mbarrier.h"
 #include "ptx/mma.h"
-#include "ptx/shared_memory.h"
 #include "sparse_gemm/sm80_copy.h"
 #include "sparse_gemm/sm80_tuning.h"
 
