@@ -35,7 +35,8 @@ class Grid {
     spec.cols = cols;
     spec.dense = dense;
     spec.pattern_name = kind;
-    spec.pattern = make_case_pattern(kind, blocks_in(rows, spec.block), blocks_in(cols, spec.block), density, spec.seed);
+    spec.pattern =
+        make_case_pattern(kind, blocks_in(rows, spec.block), blocks_in(cols, spec.block), density, spec.seed);
     specs_.push_back(std::move(spec));
   }
 
@@ -48,10 +49,11 @@ class Grid {
   std::vector<ProblemSpec> specs_;
 };
 
-constexpr std::int64_t kDenseSizes[] = {1,  2,  3,  7,  8,   9,   15,  16,  17,  24,  31,  32,  33, 48,
+constexpr std::int64_t kDenseSizes[] = {1,  2,  3,  7,  8,   9,   15,  16,  17,  24,  31,  32,  33,  48,
                                         63, 64, 65, 96, 127, 128, 129, 191, 192, 193, 255, 256, 257, 400};
-constexpr const char* kPatterns[] = {"uniform", "equal_rows", "banded",    "power_law",  "skewed",       "holes",     "experts",
-                                     "full",    "empty",      "one_block", "last_block", "one_long_row", "empty_ends"};
+constexpr const char* kPatterns[] = {"uniform",    "equal_rows",   "banded",    "power_law", "skewed",
+                                     "holes",      "experts",      "full",      "empty",     "one_block",
+                                     "last_block", "one_long_row", "empty_ends"};
 constexpr ValueKind kValueKinds[] = {ValueKind::centred, ValueKind::positive, ValueKind::wide, ValueKind::integers};
 
 void add_sizes(Grid& grid, int block) {
@@ -61,12 +63,13 @@ void add_sizes(Grid& grid, int block) {
     if (dense > 64) grid.add(grid.base(), 3 * b - 8, 5 * b - 3, dense, "uniform", 0.5);
   }
   // Around one block, around groups of block rows (up to 24 go to one thread block), more than one group.
-  for (const std::int64_t rows : {std::int64_t{1}, b - 1, b, b + 1, 2 * b, 3 * b + 1, 4 * b, 8 * b - 1, 12 * b, 16 * b + 1,
-                                  24 * b, 25 * b - 7, 49 * b}) {
+  for (const std::int64_t rows : {std::int64_t{1}, b - 1, b, b + 1, 2 * b, 3 * b + 1, 4 * b, 8 * b - 1, 12 * b,
+                                  16 * b + 1, 24 * b, 25 * b - 7, 49 * b}) {
     grid.add(grid.base(), rows, 3 * b + 2, 40, "uniform", 0.4);
     grid.add(grid.base(), (rows + 7) / 8 * 8, 3 * b + 2, 136, "uniform", 0.4);
   }
-  for (const std::int64_t cols : {std::int64_t{1}, b - 1, b, b + 1, 2 * b, 4 * b, 8 * b + 3, 16 * b, 17 * b - 1, 33 * b}) {
+  for (const std::int64_t cols :
+       {std::int64_t{1}, b - 1, b, b + 1, 2 * b, 4 * b, 8 * b + 3, 16 * b, 17 * b - 1, 33 * b}) {
     grid.add(grid.base(), 3 * b + 2, cols, 40, "uniform", 0.4);
     grid.add(grid.base(), 3 * b + 8, cols, 88, "uniform", 0.4);
   }

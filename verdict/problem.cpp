@@ -11,20 +11,28 @@ namespace {
 
 const char* activation_name(Activation activation) {
   switch (activation) {
-    case Activation::none: return "none";
-    case Activation::relu: return "relu";
-    case Activation::gelu: return "gelu";
-    case Activation::silu: return "silu";
+    case Activation::none:
+      return "none";
+    case Activation::relu:
+      return "relu";
+    case Activation::gelu:
+      return "gelu";
+    case Activation::silu:
+      return "silu";
   }
   return "unknown";
 }
 
 const char* value_kind_name(ValueKind kind) {
   switch (kind) {
-    case ValueKind::centred: return "centred";
-    case ValueKind::positive: return "positive";
-    case ValueKind::integers: return "integers";
-    case ValueKind::wide: return "wide";
+    case ValueKind::centred:
+      return "centred";
+    case ValueKind::positive:
+      return "positive";
+    case ValueKind::integers:
+      return "integers";
+    case ValueKind::wide:
+      return "wide";
   }
   return "unknown";
 }
@@ -51,7 +59,9 @@ std::int64_t stride_of(const ProblemSpec& spec, std::int64_t cols) {
   return (cols + spec.extra_stride + spec.stride_multiple - 1) / spec.stride_multiple * spec.stride_multiple;
 }
 
-std::uint64_t seed_of(std::uint64_t seed, int operand) { return random_bits(seed, static_cast<std::uint64_t>(operand)); }
+std::uint64_t seed_of(std::uint64_t seed, int operand) {
+  return random_bits(seed, static_cast<std::uint64_t>(operand));
+}
 
 }  // namespace
 
@@ -83,12 +93,13 @@ std::string ProblemSpec::label() const {
 }
 
 SparseGemmProblem problem_of(const ProblemSpec& spec) {
-  SparseGemmProblem problem{spec.operation, spec.dtype, spec.block, spec.rows, spec.cols, spec.dense, spec.pattern.nnz_blocks()};
+  SparseGemmProblem problem{spec.operation,           spec.dtype, spec.block, spec.rows, spec.cols, spec.dense,
+                            spec.pattern.nnz_blocks()};
   problem.values_layout = spec.values_layout;
   problem.sddmm_layout = spec.sddmm_layout;
   // The dense matrices are [rows, dense] and [cols, dense], or both the other way round. A single row has no stride.
-  const bool dense_first =
-      spec.operation == Operation::linear || (spec.operation == Operation::sddmm && spec.sddmm_layout == SddmmLayout::xt_y);
+  const bool dense_first = spec.operation == Operation::linear ||
+                           (spec.operation == Operation::sddmm && spec.sddmm_layout == SddmmLayout::xt_y);
   const auto aligned = [&](std::int64_t length) {
     return (dense_first ? spec.dense : length) == 1 || stride_of(spec, dense_first ? length : spec.dense) % 8 == 0;
   };

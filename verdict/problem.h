@@ -13,25 +13,25 @@
 
 namespace triage::verdict {
 
-/// Everything that defines a problem. Sizes are those of SparseGemmProblem: the sparse matrix is rows x cols, `dense` the
-/// columns of B (spmm), the tokens (linear) or the inner dimension (sddmm).
+/// Everything that defines a problem. Sizes are those of SparseGemmProblem: the sparse matrix is rows x cols, `dense`
+/// the columns of B (spmm), the tokens (linear) or the inner dimension (sddmm).
 struct ProblemSpec {
   Operation operation = Operation::spmm;
   DType dtype = DType::float32;
   int block = 32;
   std::int64_t rows = 0, cols = 0, dense = 0;
   bench::HostPattern pattern;
-  std::string pattern_name;     ///< for the label
+  std::string pattern_name;  ///< for the label
 
-  float alpha = 1, beta = 0;    ///< spmm, sddmm
-  bool bias = false;            ///< linear
+  float alpha = 1, beta = 0;  ///< spmm, sddmm
+  bool bias = false;          ///< linear
   Activation activation = Activation::none;
   SddmmLayout sddmm_layout = SddmmLayout::x_yt;
   ValuesLayout values_layout = ValuesLayout::canonical;
 
   ValueKind values = ValueKind::centred;
-  std::int64_t extra_stride = 0;  ///< elements between the end of a row and the next, in every matrix
-  std::int64_t offset = 0;        ///< elements by which every matrix is off the 256-byte boundary
+  std::int64_t extra_stride = 0;     ///< elements between the end of a row and the next, in every matrix
+  std::int64_t offset = 0;           ///< elements by which every matrix is off the 256-byte boundary
   std::int64_t stride_multiple = 1;  ///< every matrix's stride is rounded up to a multiple of this, in elements
   std::uint64_t seed = 1;
 
@@ -39,7 +39,8 @@ struct ProblemSpec {
   std::string label() const;
 };
 
-/// What selection sees of the problem: whether a kernel takes it can be asked (registry/registry.h, judge) without making it.
+/// What selection sees of the problem: whether a kernel takes it can be asked (registry/registry.h, judge) without
+/// making it.
 SparseGemmProblem problem_of(const ProblemSpec& spec);
 
 /// Owns the operands on a device. The output holds NaN (or, for beta != 0, random values) before each run.

@@ -7,9 +7,10 @@
 namespace triage::device {
 
 /// x * Phi(x), the exact form of GELU (not tanh's), Phi being the normal distribution: 0.5 x + |x| (0.5 - Q(|x|)) with
-/// Q(z) = 1 - Phi(z) = 2^p(z). p is a polynomial of degree 5, fitted to log2 Q on [0, 6.2] so that the largest relative error of
-/// Q is least: 4e-5, a sixth of an fp16 rounding; further out p falls to -infinity and Q to 0. For x below -4 the error is that
-/// of 0.5 - Q in fp32, as in the textbook's 0.5 x (1 + erf(x / sqrt(2))). Nine instructions; erff alone takes about thirty.
+/// Q(z) = 1 - Phi(z) = 2^p(z). p is a polynomial of degree 5, fitted to log2 Q on [0, 6.2] so that the largest relative
+/// error of Q is least: 4e-5, a sixth of an fp16 rounding; further out p falls to -infinity and Q to 0. For x below -4
+/// the error is that of 0.5 - Q in fp32, as in the textbook's 0.5 x (1 + erf(x / sqrt(2))). Nine instructions; erff
+/// alone takes about thirty.
 __device__ __forceinline__ float gelu(float x) {
   const float z = fabsf(x);
   float p = -0.0003773850330617279f;
@@ -33,7 +34,8 @@ __device__ __forceinline__ float relu(float x) { return ptx::max_nan(x, 0.0f); }
 template <int kCount>
 __device__ __forceinline__ void activate(float (&x)[kCount], Activation activation) {
   switch (activation) {
-    case Activation::none: break;
+    case Activation::none:
+      break;
     case Activation::relu:
 #pragma unroll
       for (int i = 0; i < kCount; i++) x[i] = relu(x[i]);

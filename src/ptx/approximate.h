@@ -1,5 +1,5 @@
-// One-instruction approximations of elementary functions in fp32, and a maximum that keeps NaN (sm_80 and later). Results
-// and arguments below the smallest normal number count as 0.
+// One-instruction approximations of elementary functions in fp32, and a maximum that keeps NaN (sm_80 and later).
+// Results and arguments below the smallest normal number count as 0.
 #pragma once
 
 namespace triage::ptx {

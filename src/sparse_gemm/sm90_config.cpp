@@ -19,16 +19,18 @@ namespace {
 
 // What TMA and the kernels' arithmetic ask of every operation.
 Support can_run(const SparseGemmProblem& problem, const Device& device) {
-  if (problem.dtype != DType::float16 && problem.dtype != DType::bfloat16) return {false, "it takes float16 and bfloat16"};
+  if (problem.dtype != DType::float16 && problem.dtype != DType::bfloat16)
+    return {false, "it takes float16 and bfloat16"};
   if (device.shared_memory_per_block < kSharedMemory) {
-    return {false, "it needs " + std::to_string(kSharedMemory / 1024) + " KB of shared memory per block, " + device.name +
-                       " offers " + std::to_string(device.shared_memory_per_block / 1024)};
+    return {false, "it needs " + std::to_string(kSharedMemory / 1024) + " KB of shared memory per block, " +
+                       device.name + " offers " + std::to_string(device.shared_memory_per_block / 1024)};
   }
-  if (!problem.aligned16) return {false, "it needs tensors aligned to 16 bytes and row strides that are multiples of 8"};
+  if (!problem.aligned16)
+    return {false, "it needs tensors aligned to 16 bytes and row strides that are multiples of 8"};
   if (problem.nnz_blocks == 0 || problem.cols == 0 || problem.dense == 0) return {false, "it needs at least one block"};
   if (problem.nnz_blocks > INT32_MAX / problem.block) {
-    return {false, "it counts rows of values in 32 bits, and there are " + std::to_string(problem.nnz_blocks) + " blocks of " +
-                       std::to_string(problem.block)};
+    return {false, "it counts rows of values in 32 bits, and there are " + std::to_string(problem.nnz_blocks) +
+                       " blocks of " + std::to_string(problem.block)};
   }
   if (problem.dense > INT32_MAX - 4096 || problem.rows > INT32_MAX - 4096 || problem.cols > INT32_MAX - 4096) {
     return {false, "it counts elements of a dimension in 32 bits"};
@@ -42,7 +44,8 @@ Support can_run_product(const SparseGemmProblem& problem, const Device& device) 
   if ((2 * groups + 4096) * (problem.dense / shape.tokens + 1) > INT32_MAX) {
     return {false, "it counts tiles in 32 bits, and the output has more"};
   }
-  if (leaves_to_sm80(problem)) return {false, "it leaves 17 to 32 columns to the sm80 kernel, which reads the values faster then"};
+  if (leaves_to_sm80(problem))
+    return {false, "it leaves 17 to 32 columns to the sm80 kernel, which reads the values faster then"};
   const std::int64_t row_length = problem.operation == Operation::spmm ? problem.dense : problem.rows;
   if (!takes_few_columns(problem) && row_length % 8 != 0) {
     return {false, "it writes 16 bytes at once, and a row of the output has " + std::to_string(row_length) +
@@ -66,7 +69,9 @@ std::size_t product_bytes(const SparseGemmProblem& problem, const Device&, const
   return product_workspace(problem, schedule).bytes;
 }
 
-std::size_t sddmm_bytes(const SparseGemmProblem&, const Device&, const ScheduleView&) { return 256; }  // the tile counter
+std::size_t sddmm_bytes(const SparseGemmProblem&, const Device&, const ScheduleView&) {
+  return 256;
+}  // the tile counter
 
 #if TRIAGE_HAS_SM90
 #define TRIAGE_SM90_CODE(function) &function
@@ -77,32 +82,55 @@ std::size_t sddmm_bytes(const SparseGemmProblem&, const Device&, const ScheduleV
 template <int kBlock>
 constexpr SparseGemmKernel spmm_row(const char* name) {
   constexpr bool kSmall = kBlock < 64;
-  return {name, Operation::spmm, Family::sm90, kBlock, "float16 bfloat16",
-          kSmall ? "src/sparse_gemm/sm90_spmm_small.cu" : "src/sparse_gemm/sm90_spmm_large.cu", can_run_product,
-          product_spec<kBlock>, product_bytes, kSmall ? TRIAGE_SM90_CODE(launch_spmm_small) : TRIAGE_SM90_CODE(launch_spmm_large),
+  return {name,
+          Operation::spmm,
+          Family::sm90,
+          kBlock,
+          "float16 bfloat16",
+          kSmall ? "src/sparse_gemm/sm90_spmm_small.cu" : "src/sparse_gemm/sm90_spmm_large.cu",
+          can_run_product,
+          product_spec<kBlock>,
+          product_bytes,
+          kSmall ? TRIAGE_SM90_CODE(launch_spmm_small) : TRIAGE_SM90_CODE(launch_spmm_large),
           TRIAGE_SM90_CODE(prepack)};
 }
 
 template <int kBlock>
 constexpr SparseGemmKernel linear_row(const char* name) {
   constexpr bool kSmall = kBlock < 64;
-  return {name, Operation::linear, Family::sm90, kBlock, "float16 bfloat16",
-          kSmall ? "src/sparse_gemm/sm90_linear_small.cu" : "src/sparse_gemm/sm90_linear_large.cu", can_run_product,
-          product_spec<kBlock>, product_bytes,
-          kSmall ? TRIAGE_SM90_CODE(launch_linear_small) : TRIAGE_SM90_CODE(launch_linear_large), TRIAGE_SM90_CODE(prepack)};
+  return {name,
+          Operation::linear,
+          Family::sm90,
+          kBlock,
+          "float16 bfloat16",
+          kSmall ? "src/sparse_gemm/sm90_linear_small.cu" : "src/sparse_gemm/sm90_linear_large.cu",
+          can_run_product,
+          product_spec<kBlock>,
+          product_bytes,
+          kSmall ? TRIAGE_SM90_CODE(launch_linear_small) : TRIAGE_SM90_CODE(launch_linear_large),
+          TRIAGE_SM90_CODE(prepack)};
 }
 
 template <int kBlock>
 constexpr SparseGemmKernel sddmm_row(const char* name) {
-  return {name, Operation::sddmm, Family::sm90, kBlock, "float16 bfloat16", "src/sparse_gemm/sm90_sddmm.cu", can_run,
-          sddmm_spec<kBlock>, sddmm_bytes, TRIAGE_SM90_CODE(launch_sddmm), nullptr};
+  return {name,
+          Operation::sddmm,
+          Family::sm90,
+          kBlock,
+          "float16 bfloat16",
+          "src/sparse_gemm/sm90_sddmm.cu",
+          can_run,
+          sddmm_spec<kBlock>,
+          sddmm_bytes,
+          TRIAGE_SM90_CODE(launch_sddmm),
+          nullptr};
 }
 
 const std::array kRows = {
-    spmm_row<16>("sm90_spmm_b16"),     spmm_row<32>("sm90_spmm_b32"),     spmm_row<64>("sm90_spmm_b64"),
-    spmm_row<128>("sm90_spmm_b128"),   linear_row<16>("sm90_linear_b16"), linear_row<32>("sm90_linear_b32"),
+    spmm_row<16>("sm90_spmm_b16"),     spmm_row<32>("sm90_spmm_b32"),       spmm_row<64>("sm90_spmm_b64"),
+    spmm_row<128>("sm90_spmm_b128"),   linear_row<16>("sm90_linear_b16"),   linear_row<32>("sm90_linear_b32"),
     linear_row<64>("sm90_linear_b64"), linear_row<128>("sm90_linear_b128"), sddmm_row<16>("sm90_sddmm_b16"),
-    sddmm_row<32>("sm90_sddmm_b32"),   sddmm_row<64>("sm90_sddmm_b64"),   sddmm_row<128>("sm90_sddmm_b128"),
+    sddmm_row<32>("sm90_sddmm_b32"),   sddmm_row<64>("sm90_sddmm_b64"),     sddmm_row<128>("sm90_sddmm_b128"),
 };
 
 }  // namespace

@@ -1,19 +1,19 @@
-// spmm and linear on few columns (tokens) on Hopper: the time is that of reading the values once from memory, so what counts is
-// that every multiprocessor has many loads in flight.
+// spmm and linear on few columns (tokens) on Hopper: the time is that of reading the values once from memory, so what
+// counts is that every multiprocessor has many loads in flight.
 //
-// Values go from memory into registers, 16 bytes a lane, and are mma.sync's A side as they are: lane 4g + t loads values
-// 8t .. 8t + 7 of rows g and g + 8 out of a chunk of 16 rows x 32 k. That is not the order in which mma.sync counts k, but a sum
-// over k has no order: the dense operand's fragments are loaded in the same one, eight neighbouring k of a token by one lane.
-// No shared memory, no barrier, until the warps add their sums.
+// Values go from memory into registers, 16 bytes a lane, and are mma.sync's A side as they are: lane 4g + t loads
+// values 8t .. 8t + 7 of rows g and g + 8 out of a chunk of 16 rows x 32 k. That is not the order in which mma.sync
+// counts k, but a sum over k has no order: the dense operand's fragments are loaded in the same one, eight neighbouring
+// k of a token by one lane. No shared memory, no barrier, until the warps add their sums.
 //
-// More than 16 columns of the dense operand are as much to read as the values. They are packed first, in the order of the
-// fragments: 8 k x 8 columns are 128 neighbouring bytes. (In place, one load touches as many lines as it has rows, and a stride
-// that is a power of two sends them all to the same places of the caches.)
+// More than 16 columns of the dense operand are as much to read as the values. They are packed first, in the order of
+// the fragments: 8 k x 8 columns are 128 neighbouring bytes. (In place, one load touches as many lines as it has rows,
+// and a stride that is a power of two sends them all to the same places of the caches.)
 //
-// Tile map. A CTA owns a strip of 16 rows of one block row, and all columns. The blocks of the row, one behind the other, are its
-// k; they are cut into batches of kBatch chunks of 32 k. The warps take the batches in turn: 4, 8 or 16 warps, so that few strips
-// still fill the device, and if there are fewer strips than multiprocessors also the CTAs of a cluster. Sums are added in a fixed
-// order: the warps of a CTA, then the CTAs of the cluster.
+// Tile map. A CTA owns a strip of 16 rows of one block row, and all columns. The blocks of the row, one behind the
+// other, are its k; they are cut into batches of kBatch chunks of 32 k. The warps take the batches in turn: 4, 8 or 16
+// warps, so that few strips still fill the device, and if there are fewer strips than multiprocessors also the CTAs of
+// a cluster. Sums are added in a fixed order: the warps of a CTA, then the CTAs of the cluster.
 #pragma once
 
 #include <cstdint>
@@ -47,11 +47,11 @@ struct FewColumnsConfig {
   using Element = ElementT;
   static constexpr bool kLinear = kLinearV;
   static constexpr int kTiles = kTilesV;
-  static constexpr bool kPacked = kTiles > 2;            ///< whether the dense operand is
-  static constexpr int kBatch = 2;                       ///< chunks whose values are in flight per warp
-  static constexpr int kAhead = kTiles <= 4 ? 2 : 1;     ///< chunks whose dense fragments are
-  static constexpr int kMaxWarps = kPacked ? 4 : 16;     ///< of a CTA
-  static constexpr int kCtasPerSm = kPacked ? 5 : 2;     ///< of the largest
+  static constexpr bool kPacked = kTiles > 2;         ///< whether the dense operand is
+  static constexpr int kBatch = 2;                    ///< chunks whose values are in flight per warp
+  static constexpr int kAhead = kTiles <= 4 ? 2 : 1;  ///< chunks whose dense fragments are
+  static constexpr int kMaxWarps = kPacked ? 4 : 16;  ///< of a CTA
+  static constexpr int kCtasPerSm = kPacked ? 5 : 2;  ///< of the largest
   static constexpr int kSumStride = 8 * kTiles + 1;
   static constexpr int shared_bytes(int warps) { return warps * 16 * kSumStride * 4; }
   static_assert(shared_bytes(kMaxWarps) <= 48 * 1024, "more must be asked for");
@@ -64,7 +64,8 @@ struct FewColumnsPiece {
   bool exists;
 };
 
-__device__ __forceinline__ FewColumnsPiece few_columns_piece(const FewColumnsParams& p, int chunk, int piece, int length) {
+__device__ __forceinline__ FewColumnsPiece few_columns_piece(const FewColumnsParams& p, int chunk, int piece,
+                                                             int length) {
   const int k = chunk * 32 + piece * 8;
   return {k >> p.block_shift, k & ((1 << p.block_shift) - 1), k < length};
 }
@@ -103,8 +104,8 @@ __device__ __forceinline__ std::uint32_t few_columns_load_pair(const FewColumnsP
 
 /// Dense fragments of one chunk: word q of tile i holds k = 8t + 2q and the next, of column 8i + g.
 template <typename C>
-__device__ __forceinline__ void few_columns_load_dense(const FewColumnsParams& p, uint4 (&dense)[C::kTiles], int block_col,
-                                                       const FewColumnsPiece& piece, int lane) {
+__device__ __forceinline__ void few_columns_load_dense(const FewColumnsParams& p, uint4 (&dense)[C::kTiles],
+                                                       int block_col, const FewColumnsPiece& piece, int lane) {
   const int k = (block_col << p.block_shift) + piece.offset, valid = piece.exists ? p.cols - k : 0;
   if constexpr (C::kPacked) {
     const uint4* from = p.packed_dense + static_cast<std::int64_t>(k / 8) * (8 * C::kTiles) + lane / 4;
@@ -114,7 +115,8 @@ __device__ __forceinline__ void few_columns_load_dense(const FewColumnsParams& p
 #pragma unroll
     for (int i = 0; i < C::kTiles; i++) dense[i] = few_columns_load_k_major(p, 8 * i + lane / 4, k, valid);
   } else {
-    // Row 2t + e of the matrix that is transposed is k = 8t + 2q + e: the lane's piece is g / 2, its k therein 2q + g % 2.
+    // Row 2t + e of the matrix that is transposed is k = 8t + 2q + e: the lane's piece is g / 2, its k therein 2q + g
+    // % 2.
     const int odd = lane / 4 % 2;
 #pragma unroll
     for (int i = 0; i < C::kTiles; i++) {
@@ -134,16 +136,17 @@ __device__ __forceinline__ void few_columns_transpose(uint4 (&dense)[C::kTiles])
   if constexpr (!C::kLinear && !C::kPacked) {
 #pragma unroll
     for (int i = 0; i < C::kTiles; i++) {
-      dense[i] = make_uint4(ptx::transpose_8x8(dense[i].x), ptx::transpose_8x8(dense[i].y), ptx::transpose_8x8(dense[i].z),
-                            ptx::transpose_8x8(dense[i].w));
+      dense[i] = make_uint4(ptx::transpose_8x8(dense[i].x), ptx::transpose_8x8(dense[i].y),
+                            ptx::transpose_8x8(dense[i].z), ptx::transpose_8x8(dense[i].w));
     }
   }
 }
 
 /// This warp's share of the strip's product.
 template <typename C>
-__device__ __forceinline__ void few_columns_multiply(const FewColumnsParams& p, float (&acc)[C::kTiles][4], int block_row,
-                                                     int first_row, int first_batch, int batch_step, int lane) {
+__device__ __forceinline__ void few_columns_multiply(const FewColumnsParams& p, float (&acc)[C::kTiles][4],
+                                                     int block_row, int first_row, int first_batch, int batch_step,
+                                                     int lane) {
   const std::int32_t begin = p.crow[block_row];
   const int length = (p.crow[block_row + 1] - begin) << p.block_shift;  // k of the whole row
   const int t = lane % 4, dense_piece = C::kLinear || C::kPacked ? t : lane / 8;
@@ -199,12 +202,14 @@ __device__ __forceinline__ void few_columns_multiply(const FewColumnsParams& p, 
 
 /// Packs the dense operand: a thread moves eight k of one column. What lies outside becomes 0.
 template <typename C>
-__global__ void __launch_bounds__(256) few_columns_pack_kernel(const __grid_constant__ FewColumnsParams p, std::int64_t pieces) {
+__global__ void __launch_bounds__(256)
+    few_columns_pack_kernel(const __grid_constant__ FewColumnsParams p, std::int64_t pieces) {
   constexpr int kColumns = 8 * C::kTiles;
   const std::int64_t i = std::int64_t{blockIdx.x} * 256 + threadIdx.x;
   if (i >= pieces * kColumns) return;
   // Neighbouring threads read neighbours: k of X, columns of B.
-  const auto piece = static_cast<int>(C::kLinear ? i % pieces : i / kColumns), column = static_cast<int>(C::kLinear ? i / pieces : i % kColumns);
+  const auto piece = static_cast<int>(C::kLinear ? i % pieces : i / kColumns),
+             column = static_cast<int>(C::kLinear ? i / pieces : i % kColumns);
   uint4 x;
   if constexpr (C::kLinear) {
     x = few_columns_load_k_major(p, column, piece * 8, p.cols - piece * 8);
@@ -252,7 +257,8 @@ __global__ void __launch_bounds__(C::kMaxWarps * 32, C::kCtasPerSm)
   const auto finish = [&](int row, int column, float sum) {
     const std::int64_t m = (static_cast<std::int64_t>(block_row) << p.block_shift) + strip_row + row;
     if (m >= (C::kLinear ? p.epilogue.cols : p.epilogue.rows)) return;
-    device::store_element<typename C::Element, kFinish>(p.epilogue, C::kLinear ? column : m, C::kLinear ? m : column, sum);
+    device::store_element<typename C::Element, kFinish>(p.epilogue, C::kLinear ? column : m, C::kLinear ? m : column,
+                                                        sum);
   };
   for (int i = threadIdx.x; i < count; i += blockDim.x) {
     int row, column;
@@ -272,7 +278,7 @@ __global__ void __launch_bounds__(C::kMaxWarps * 32, C::kCtasPerSm)
       place_of(i, row, column);
       const std::uint32_t address = ptx::shared_address(&sums[place(0, row, column)]);
       float sum = 0.0f;
-for (int cta = 0; cta < p.splits; cta++) sum += ptx::cluster_load_float(ptx::cluster_address(address, cta));
+      for (int cta = 0; cta < p.splits; cta++) sum += ptx::cluster_load_float(ptx::cluster_address(address, cta));
       finish(row, column, sum);
     }
     ptx::cluster_sync();  // a CTA's memory must outlive its neighbours' reads

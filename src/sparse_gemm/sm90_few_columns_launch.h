@@ -26,8 +26,8 @@ void launch_few_columns_of_width(const SparseGemmCall& call) {
   p.cols = static_cast<std::int32_t>(problem.cols);
   p.columns = static_cast<std::int32_t>(problem.dense);
   p.block_shift = std::countr_zero(static_cast<unsigned>(problem.block));
-  p.epilogue = {call.out.data, call.out.stride, call.out.rows, call.out.cols, call.bias, call.alpha, call.beta, call.activation,
-                false};
+  p.epilogue = {call.out.data, call.out.stride, call.out.rows,   call.out.cols, call.bias,
+                call.alpha,    call.beta,       call.activation, false};
   const std::int64_t strips = std::int64_t{call.pattern.block_rows} * (problem.block / 16);
   const FewColumnsShape shape = few_columns_shape(problem, strips, Config::kMaxWarps, call.device->multiprocessors);
   p.splits = shape.splits;
@@ -36,7 +36,8 @@ void launch_few_columns_of_width(const SparseGemmCall& call) {
   if constexpr (Config::kPacked) {
     p.packed_dense = static_cast<uint4*>(call.workspace.data);
     const std::int64_t pieces = std::int64_t{call.pattern.block_cols} * (problem.block / 8);
-    few_columns_pack_kernel<Config><<<static_cast<unsigned>((pieces * 8 * kTiles + 255) / 256), 256, 0, stream>>>(p, pieces);
+    few_columns_pack_kernel<Config>
+        <<<static_cast<unsigned>((pieces * 8 * kTiles + 255) / 256), 256, 0, stream>>>(p, pieces);
     cuda_check(cudaGetLastError(), "launch of sm90 few columns, packing");
   }
   cudaLaunchAttribute cluster{};
@@ -49,8 +50,7 @@ void launch_few_columns_of_width(const SparseGemmCall& call) {
   config.stream = stream;
   config.attrs = &cluster;
   config.numAttrs = 1;
-  cuda_check(cudaLaunchKernelEx(&config, few_columns_kernel<Config>, p),
-             "launch of sm90 few columns");
+  cuda_check(cudaLaunchKernelEx(&config, few_columns_kernel<Config>, p), "launch of sm90 few columns");
 }
 
 template <typename Element, bool kLinear>

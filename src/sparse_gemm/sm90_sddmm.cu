@@ -37,7 +37,8 @@ void launch(const SparseGemmCall& call) {
   constexpr auto kBytes = static_cast<int>(sizeof(SddmmStorage<Config>));
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
              "cudaFuncSetAttribute of sm90 sddmm");
-  const std::int64_t clusters = std::min<std::int64_t>(call.problem.nnz_blocks, call.device->multiprocessors / Config::kCluster);
+  const std::int64_t clusters =
+      std::min<std::int64_t>(call.problem.nnz_blocks, call.device->multiprocessors / Config::kCluster);
   kernel<<<static_cast<unsigned>(clusters * Config::kCluster), 384, kBytes, stream>>>(x, y, p);
   cuda_check(cudaGetLastError(), "launch of sm90 sddmm");
 }
@@ -45,10 +46,14 @@ void launch(const SparseGemmCall& call) {
 template <typename Element, SddmmLayout kLayout>
 void launch_of_layout(const SparseGemmCall& call) {
   switch (call.problem.block) {
-    case 16: return launch<Element, kLayout, 16>(call);
-    case 32: return launch<Element, kLayout, 32>(call);
-    case 64: return launch<Element, kLayout, 64>(call);
-    default: return launch<Element, kLayout, 128>(call);
+    case 16:
+      return launch<Element, kLayout, 16>(call);
+    case 32:
+      return launch<Element, kLayout, 32>(call);
+    case 64:
+      return launch<Element, kLayout, 64>(call);
+    default:
+      return launch<Element, kLayout, 128>(call);
   }
 }
 

@@ -1,23 +1,24 @@
 // sddmm on Hopper, all block sizes: values[block] = alpha * (X * Y^T or X^T * Y at the block) + beta * values[block].
 //
-// Tile: kTileRows rows (a group of kTileRows / kBlock block rows) times up to kTileCols columns, gathered: kTileCols / kBlock
-// union columns of the group, one stage of the schedule. The product over the inner dimension is dense inside of a tile and
-// only the blocks of the pattern are written, so the useful share is how full the union is; in exchange, the operands are
-// read in large tiles whatever the block size. In a cluster of two, the CTAs take neighbouring stages of one group: each loads
-// half of the rows of X for both. If the group has one stage left, the second CTA delivers its half and writes nothing.
+// Tile: kTileRows rows (a group of kTileRows / kBlock block rows) times up to kTileCols columns, gathered: kTileCols /
+// kBlock union columns of the group, one stage of the schedule. The product over the inner dimension is dense inside of
+// a tile and only the blocks of the pattern are written, so the useful share is how full the union is; in exchange, the
+// operands are read in large tiles whatever the block size. In a cluster of two, the CTAs take neighbouring stages of
+// one group: each loads half of the rows of X for both. If the group has one stage left, the second CTA delivers its
+// half and writes nothing.
 //
-// | warps | role     | work                                                                                             |
-// |-------|----------|--------------------------------------------------------------------------------------------------|
-// | 0-3   | consumer | wgmma m64n256k16: rows 0-63 of a tile of 128 x 256, or columns 0-255 of one of 64 x 512; epilogue |
-// | 4-7   | consumer | the other half                                                                                   |
-// | 8     | producer | one thread: TMA of 64 values of the inner dimension: the rows of X, a box of Y per union column  |
-// | 9-11  | idle     | (setmaxnreg needs whole warpgroups)                                                              |
+// | warps | role     | work                                                                               |
+// |-------|----------|------------------------------------------------------------------------------------|
+// | 0-3   | consumer | wgmma m64n256k16: rows 0-63 of 128 x 256, or columns 0-255 of 64 x 512; epilogue   |
+// | 4-7   | consumer | the other half                                                                     |
+// | 8     | producer | one thread: TMA of 64 values of the inner dimension: rows of X, a box of Y a column |
+// | 9-11  | idle     | (setmaxnreg needs whole warpgroups)                                                |
 //
-// | barrier  | arrivals             | completes when                      |
-// |----------|----------------------|-------------------------------------|
-// | full[s]  | 1 (producer) + bytes | a slot of X and Y has arrived       |
+// | barrier  | arrivals                                    | completes when                 |
+// |----------|---------------------------------------------|--------------------------------|
+// | full[s]  | 1 (producer) + bytes                        | a slot of X and Y has arrived  |
 // | empty[s] | 8 consumer warps of each CTA of the cluster | nobody reads the slot any more |
-// | ring     | see device/tile_scheduler.h                                 |
+// | ring     | see device/tile_scheduler.h                 |                                |
 #pragma once
 
 #include <cuda.h>
@@ -37,12 +38,13 @@ namespace triage::sm90 {
 template <typename ElementT, SddmmLayout kLayoutV, int kBlockV, int kTileRowsV, int kClusterV>
 struct SddmmConfig {
   using Element = ElementT;
-  static constexpr bool kTransposed = kLayoutV == SddmmLayout::xt_y;  ///< the inner dimension runs along the rows in memory
+  static constexpr bool kTransposed =
+      kLayoutV == SddmmLayout::xt_y;  ///< the inner dimension runs along the rows in memory
   static constexpr int kBlock = kBlockV, kTileRows = kTileRowsV, kTileCols = 128 * 256 / kTileRows;
   static constexpr int kCluster = kClusterV;
   static constexpr int kSlots = kTileRows == 128 ? 4 : 3;
-  static constexpr int kInner = 64;                         ///< values of the inner dimension in a slot
-  static constexpr int kRows = kTileRows / kBlock, kColumns = kTileCols / kBlock;  ///< in blocks
+  static constexpr int kInner = 64;  ///< values of the inner dimension in a slot
+  static constexpr int kRows = kTileRows / kBlock, kColumns = kTileCols / kBlock;   ///< in blocks
   static constexpr int kGroupColumns = kTileRows == 128 ? kColumns : kColumns / 2;  ///< of one consumer warpgroup
   static constexpr int kXBytes = kTileRows * kInner * 2, kYBytes = kTileCols * kInner * 2;
   static constexpr int kColumnBytes = kBlock * kInner * 2;     ///< of one union column in a slot
@@ -61,8 +63,8 @@ struct SddmmParams {
   std::int32_t* tile_counter = nullptr;  ///< zero before the launch
   void* values = nullptr;
   std::int64_t rows = 0, cols = 0;
-  std::int32_t inner_steps = 0;   ///< ceil(inner dimension / 64)
-  std::int32_t panel_items = 8;   ///< groups whose tiles are computed together, so that their rows of X stay in L2
+  std::int32_t inner_steps = 0;  ///< ceil(inner dimension / 64)
+  std::int32_t panel_items = 8;  ///< groups whose tiles are computed together, so that their rows of X stay in L2
   float alpha = 1.0f, beta = 0.0f;
 };
 
@@ -77,13 +79,16 @@ struct SddmmStorage {
   device::TileRing ring;
 };
 
-/// Tile number -> a stage of an item. Panels of items outermost, then the stage's number within its item, then the item.
-/// Items come longest first, so each panel has as many turns as its first item has stages; an item that is shorter sits
-/// out the last turns. In a cluster a turn is a stage for each CTA: the tile names the first and how many there are.
+/// Tile number -> a stage of an item. Panels of items outermost, then the stage's number within its item, then the
+/// item. Items come longest first, so each panel has as many turns as its first item has stages; an item that is
+/// shorter sits out the last turns. In a cluster a turn is a stage for each CTA: the tile names the first and how many
+/// there are.
 template <int kCluster>
 class SddmmTiles {
  public:
-  __device__ SddmmTiles(const SddmmParams& params, int item_count) : params_(params), item_count_(item_count) { open_panel(); }
+  __device__ SddmmTiles(const SddmmParams& params, int item_count) : params_(params), item_count_(item_count) {
+    open_panel();
+  }
 
   __device__ device::TileInfo take() {
     for (;;) {
@@ -114,8 +119,8 @@ class SddmmTiles {
 
 /// One thread: fills slots for every tile of the CTA.
 template <typename C>
-__device__ __forceinline__ void sddmm_produce(SddmmStorage<C>& storage, const CUtensorMap* x_map, const CUtensorMap* y_map,
-                                              const SddmmParams& params, int item_count) {
+__device__ __forceinline__ void sddmm_produce(SddmmStorage<C>& storage, const CUtensorMap* x_map,
+                                              const CUtensorMap* y_map, const SddmmParams& params, int item_count) {
   device::TileFeeder<C::kCluster> feeder(storage.ring);
   device::TileReader<C::kCluster> reader(storage.ring);
   device::PipelineState<C::kSlots> state(1);
@@ -190,7 +195,8 @@ struct SddmmTarget {
 
 /// Writes the blocks of the pattern that this warp's 16 rows cross.
 template <typename C>
-__device__ __forceinline__ void sddmm_store(float (&acc)[128], const SddmmParams& params, const SddmmTarget& target, int group) {
+__device__ __forceinline__ void sddmm_store(float (&acc)[128], const SddmmParams& params, const SddmmTarget& target,
+                                            int group) {
   using Element = typename C::Element;
   const int lane = threadIdx.x % 32, tile_row = threadIdx.x / 32 * 16 % C::kTileRows + lane / 4;
   const std::int64_t row = static_cast<std::int64_t>(group) * C::kTileRows + tile_row;
@@ -201,7 +207,8 @@ __device__ __forceinline__ void sddmm_store(float (&acc)[128], const SddmmParams
     const std::int64_t value_block = __shfl_sync(0xffffffffu, target.value_block, written++);
     Element* block = static_cast<Element*>(params.values) + value_block * (C::kBlock * C::kBlock) +
                      tile_row % C::kBlock * C::kBlock + lane % 4 * 2;
-    const std::int64_t col = static_cast<std::int64_t>(__shfl_sync(0xffffffffu, target.column, c)) * C::kBlock + lane % 4 * 2;
+    const std::int64_t col =
+        static_cast<std::int64_t>(__shfl_sync(0xffffffffu, target.column, c)) * C::kBlock + lane % 4 * 2;
 #pragma unroll
     for (int j = 0; j < C::kBlock / 8; j++) {
 #pragma unroll
@@ -232,9 +239,9 @@ __device__ __forceinline__ void sddmm_consume(SddmmStorage<C>& storage, const Sd
   device::TileReader<C::kCluster> tiles(storage.ring);
   device::PipelineState<C::kSlots> state(0);
   // Lane i of each warp releases a slot to CTA i of the cluster.
-  const std::uint32_t empty = C::kCluster > 1
-                                  ? ptx::cluster_address(ptx::shared_address(storage.pipeline.empty), lane % C::kCluster)
-                                  : ptx::shared_address(storage.pipeline.empty);
+  const std::uint32_t empty =
+      C::kCluster > 1 ? ptx::cluster_address(ptx::shared_address(storage.pipeline.empty), lane % C::kCluster)
+                      : ptx::shared_address(storage.pipeline.empty);
   const auto release_before = [&](int slot) {
     const std::uint32_t barrier = empty + (slot == 0 ? C::kSlots - 1 : slot - 1) * 8;
     if (lane >= C::kCluster) return;

@@ -1,5 +1,5 @@
-// The settings of the sm90 kernels, and what follows from them on the host: schedules, workspaces, panels. One setting per
-// block size; docs/sparse_gemm.md has the measurements behind them. Needs no CUDA header.
+// The settings of the sm90 kernels, and what follows from them on the host: schedules, workspaces, panels. One setting
+// per block size; docs/sparse_gemm.md has the measurements behind them. Needs no CUDA header.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@ inline constexpr std::size_t kSharedMemory = 227 * 1024;
 /// spmm and linear. | block | why these
 /// 16: 384 rows a CTA use each dense column 5.3 times at density 0.22; two big stages beat many small ones.
 /// 32: the same rows; three stages of four columns.
-/// 64: the same rows; blocks on wgmma's M side, two columns a slot (one costs twice the synchronisation: 420 against 520).
+/// 64: the same rows; blocks on wgmma's M side, two columns a slot (with one: 420 TFLOP/s, with two: 520).
 /// 128: one block row a CTA, slots of 64 k, and four output buffers for the many short tiles.
 struct ProductShape {
   int rows;         ///< block rows of a CTA
@@ -32,10 +32,14 @@ struct ProductShape {
 
 constexpr ProductShape product_shape(int block) {
   switch (block) {
-    case 16: return {24, 16, 80, 128, 2, 0, 2, 12, true};
-    case 32: return {12, 4, 18, 128, 3, 0, 2, 12, true};
-    case 64: return {6, 2, 12, 128, 3, 14, 2, 12, false};
-    default: return {1, 1, 1, 256, 4, 8, 4, 6, false};
+    case 16:
+      return {24, 16, 80, 128, 2, 0, 2, 12, true};
+    case 32:
+      return {12, 4, 18, 128, 3, 0, 2, 12, true};
+    case 64:
+      return {6, 2, 12, 128, 3, 14, 2, 12, false};
+    default:
+      return {1, 1, 1, 256, 4, 8, 4, 6, false};
   }
 }
 
@@ -44,9 +48,9 @@ constexpr ScheduleSpec product_schedule(int block) {
   return {shape.rows, block == 128 ? 1 : 2, shape.columns, shape.blocks};
 }
 
-/// sddmm: rows of a tile; it has 128 * 256 / rows gathered columns. 64 rows of blocks of 64 have columns of their own, so that
-/// nothing is computed in vain, and two block rows of 32 share more than four; both for half as much again to read. With blocks of 16
-/// a union of four block rows has too few columns for 512 (a stage holds 16).
+/// sddmm: rows of a tile; it has 128 * 256 / rows gathered columns. 64 rows of blocks of 64 have columns of their own,
+/// so that nothing is computed in vain, and two block rows of 32 share more than four; both for half as much again to
+/// read. With blocks of 16 a union of four block rows has too few columns for 512 (a stage holds 16).
 constexpr int sddmm_tile_rows(int block) { return block == 32 || block == 64 ? 64 : 128; }
 /// CTAs that share the rows of X. (With blocks of 16 it gained nothing: Y's boxes are the bottleneck.)
 constexpr int sddmm_cluster(int block) { return block == 128 ? 2 : 1; }
@@ -58,17 +62,18 @@ constexpr ScheduleSpec sddmm_schedule(int block) {
   return {rows, 1, columns, rows * columns};
 }
 
-/// CTAs of a cluster share the sparse blocks and take neighbouring tokens. One alone is better if there are no neighbours,
-/// and with blocks of 16 at low density, where the blocks are few and waiting for the neighbour costs more.
+/// CTAs of a cluster share the sparse blocks and take neighbouring tokens. One alone is better if there are no
+/// neighbours, and with blocks of 16 at low density, where the blocks are few and waiting for the neighbour costs more.
 inline int product_cluster(const SparseGemmProblem& problem) {
   const ProductShape shape = product_shape(problem.block);
-  const double all_blocks = static_cast<double>(problem.rows) * static_cast<double>(problem.cols) / problem.block / problem.block;
+  const double all_blocks =
+      static_cast<double>(problem.rows) * static_cast<double>(problem.cols) / problem.block / problem.block;
   const bool sparse16 = problem.block == 16 && static_cast<double>(problem.nnz_blocks) < 0.1 * all_blocks;
   return problem.dense <= shape.tokens || sparse16 ? 1 : 2;
 }
 
-/// Whether the call must rewrite canonical values into its workspace first: always for blocks of 16 and 32 (reading them in
-/// place is slower), else only if the last block column is ragged, since its padding may hold anything.
+/// Whether the call must rewrite canonical values into its workspace first: always for blocks of 16 and 32 (reading
+/// them in place is slower), else only if the last block column is ragged, since its padding may hold anything.
 inline bool product_packs(const SparseGemmProblem& problem) {
   if (problem.values_layout == ValuesLayout::packed) return false;
   return product_shape(problem.block).swizzled || problem.cols % problem.block != 0;
@@ -77,17 +82,18 @@ inline bool product_packs(const SparseGemmProblem& problem) {
 /// The most columns (tokens) that count as few.
 inline constexpr int kFewColumns = 64;
 
-/// Whether the kernel for few columns (sm90_few_columns.h) takes an spmm or linear problem: it reads canonical values, and so do
-/// the others in that order of bytes, except packed values of blocks of 16 and 32.
+/// Whether the kernel for few columns (sm90_few_columns.h) takes an spmm or linear problem: it reads canonical values,
+/// and so do the others in that order of bytes, except packed values of blocks of 16 and 32.
 inline bool takes_few_columns(const SparseGemmProblem& problem) {
   const bool swizzled = problem.values_layout == ValuesLayout::packed && product_shape(problem.block).swizzled;
   return problem.dense <= kFewColumns && !swizzled;
 }
 
-/// Blocks of 32 and more with 17 to 32 columns: sm80_narrow.h shares the dense operand in shared memory and reaches 2.5 TB/s of
-/// values, where sm90_few_columns.h reaches 2.0. Packed values stay with the kernel they are packed for.
+/// Blocks of 32 and more with 17 to 32 columns: sm80_narrow.h shares the dense operand in shared memory and reaches 2.5
+/// TB/s of values, where sm90_few_columns.h reaches 2.0. Packed values stay with the kernel they are packed for.
 inline bool leaves_to_sm80(const SparseGemmProblem& problem) {
-  return problem.values_layout == ValuesLayout::canonical && problem.block >= 32 && problem.dense > 16 && problem.dense <= 32;
+  return problem.values_layout == ValuesLayout::canonical && problem.block >= 32 && problem.dense > 16 &&
+         problem.dense <= 32;
 }
 
 /// Warps of a CTA, and CTAs of a cluster, among which it splits the k of a strip of 16 rows.
@@ -95,10 +101,12 @@ struct FewColumnsShape {
   int warps, splits;
 };
 
-/// As many warps as run at once (32 on a multiprocessor); a cluster only where not every multiprocessor would have a strip, since
-/// clusters are slow to start; neither more than there are batches of 64 k in a row, on average.
-inline FewColumnsShape few_columns_shape(const SparseGemmProblem& problem, std::int64_t strips, int max_warps, int multiprocessors) {
-  const double row_length = static_cast<double>(problem.nnz_blocks) * problem.block * problem.block / static_cast<double>(problem.rows);
+/// As many warps as run at once (32 on a multiprocessor); a cluster only where not every multiprocessor would have a
+/// strip, since clusters are slow to start; neither more than there are batches of 64 k in a row, on average.
+inline FewColumnsShape few_columns_shape(const SparseGemmProblem& problem, std::int64_t strips, int max_warps,
+                                         int multiprocessors) {
+  const double row_length =
+      static_cast<double>(problem.nnz_blocks) * problem.block * problem.block / static_cast<double>(problem.rows);
   FewColumnsShape shape{4, 1};
   while (shape.warps < max_warps && 2 * shape.warps * strips <= std::int64_t{32} * multiprocessors) shape.warps *= 2;
   while (shape.splits < 8 && 2 * shape.splits * strips <= std::int64_t{2} * multiprocessors &&

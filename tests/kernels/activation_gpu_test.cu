@@ -37,10 +37,14 @@ std::vector<float> activated(Activation activation, const std::vector<float>& x)
 
 double exact(Activation activation, double x) {
   switch (activation) {
-    case Activation::none: return x;
-    case Activation::relu: return x < 0 ? 0 : x;
-    case Activation::gelu: return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
-    case Activation::silu: return x / (1 + std::exp(-x));
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return x < 0 ? 0 : x;
+    case Activation::gelu:
+      return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
   }
   return 0;
 }
@@ -65,7 +69,8 @@ TEST_P(ActivationGpu, EveryHalfIsWithinAQuarterOfARounding) {
   double worst = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double want = exact(GetParam(), x[i]), error = std::fabs(y[i] - want);
-    const double bound = std::fabs(want) / 8192 + (x[i] < 0 ? 1e-7 * std::min(std::fabs(static_cast<double>(x[i])), 8.0) : 0.0);
+    const double bound =
+        std::fabs(want) / 8192 + (x[i] < 0 ? 1e-7 * std::min(std::fabs(static_cast<double>(x[i])), 8.0) : 0.0);
     worst = std::max(worst, error / std::max(bound, 1e-300));
     ASSERT_LE(error, bound) << "x = " << x[i] << ": " << y[i] << " instead of " << want;
   }

@@ -1,6 +1,7 @@
 // Every registry row, block size and dtype on the grid of cases, through the public API: correct by the rule of
-// verdict/correctness.h, nothing written outside of the output, and the kernel that was named is the one that ran. A problem
-// that a row says it does not take must be refused with that sentence, and be computed by another row when none is named.
+// verdict/correctness.h, nothing written outside of the output, and the kernel that was named is the one that ran. A
+// problem that a row says it does not take must be refused with that sentence, and be computed by another row when none
+// is named.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,10 +27,13 @@ class SparseGemm : public ::testing::TestWithParam<KernelRow> {
 
   const KernelRow& row() const { return GetParam(); }
 
-  std::uint64_t seed() const { return random_bits(test_seed(), static_cast<std::uint64_t>(row().block) * 8 + static_cast<int>(row().dtype)); }
+  std::uint64_t seed() const {
+    return random_bits(test_seed(), static_cast<std::uint64_t>(row().block) * 8 + static_cast<int>(row().dtype));
+  }
 
   // A random problem of the row with the given sizes.
-  ProblemSpec spec(std::int64_t rows, std::int64_t cols, std::int64_t dense, const std::string& kind, double density) const {
+  ProblemSpec spec(std::int64_t rows, std::int64_t cols, std::int64_t dense, const std::string& kind,
+                   double density) const {
     ProblemSpec spec;
     spec.operation = row().operation;
     spec.dtype = row().dtype;
@@ -85,7 +89,8 @@ class SparseGemm : public ::testing::TestWithParam<KernelRow> {
     EXPECT_TRUE(check.ok) << ran << " instead of " << row().kernel << ": " << spec.label() << "\n  " << check.sentence;
   }
 
-  // Runs what the row takes, expects refusals of the rest, and that what it takes are at least `least` problems of these.
+  // Runs what the row takes, expects refusals of the rest, and that what it takes are at least `least` problems of
+  // these.
   void try_all(const std::vector<ProblemSpec>& specs, std::size_t least) {
     std::size_t taken = 0;
     for (const ProblemSpec& spec : specs) {
@@ -109,7 +114,8 @@ class SparseGemm : public ::testing::TestWithParam<KernelRow> {
 TEST_P(SparseGemm, EdgeCases) { try_all(edge_cases(row().operation, row().dtype, row().block, seed()), 50); }
 
 TEST_P(SparseGemm, RandomCases) {
-  try_all(random_cases(row().operation, row().dtype, row().block, row().gpu ? 100 : 25, seed() + 1), row().gpu ? 25 : 15);
+  try_all(random_cases(row().operation, row().dtype, row().block, row().gpu ? 100 : 25, seed() + 1),
+          row().gpu ? 25 : 15);
 }
 
 TEST_P(SparseGemm, FewTokensOrColumns) {
@@ -125,19 +131,22 @@ TEST_P(SparseGemm, FewTokensOrColumns) {
   try_all(specs, 45);
 }
 
-// Long rows are split among the warps and the CTAs of a kernel for few columns; the last ones have no blocks for all of them.
+// Long rows are split among the warps and the CTAs of a kernel for few columns; the last ones have no blocks for all of
+// them.
 TEST_P(SparseGemm, LongRowsAndFewColumns) {
   if (row().operation == Operation::sddmm) GTEST_SKIP() << "sddmm has no dense columns";
   std::vector<ProblemSpec> specs;
   for (const std::int64_t cols : {2100, 8192})
-    for (const std::int64_t dense : {1, 12, 20, 40}) specs.push_back(spec(2 * row().block - 8, cols, dense, "skewed", 0.6));
+    for (const std::int64_t dense : {1, 12, 20, 40})
+      specs.push_back(spec(2 * row().block - 8, cols, dense, "skewed", 0.6));
   try_all(specs, 6);
 }
 
 TEST_P(SparseGemm, PackedValues) {
   if (row().operation == Operation::sddmm) GTEST_SKIP() << "sddmm writes values, it reads none";
   for (const SparseGemmKernel* kernel : sparse_gemm_kernels())
-    if (kernel->name == row().kernel && kernel->prepack == nullptr) GTEST_SKIP() << row().kernel << " has no packed layout";
+    if (kernel->name == row().kernel && kernel->prepack == nullptr)
+      GTEST_SKIP() << row().kernel << " has no packed layout";
   std::vector<ProblemSpec> specs;
   const std::int64_t b = row().block;
   for (const char* kind : {"uniform", "full", "one_long_row", "holes", "empty_ends", "one_block", "power_law"})
@@ -153,8 +162,8 @@ TEST_P(SparseGemm, PackedValues) {
 TEST_P(SparseGemm, NanAndInfinityPropagate) {
   const ForcedKernel forced(row().kernel);
   const double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
-  // Large enough to overflow float16's output, small enough that no product of two overflows the accumulator: there +inf
-  // and -inf would meet in an order that the sum's double-precision value says nothing about.
+  // Large enough to overflow float16's output, small enough that no product of two overflows the accumulator: there
+  // +inf and -inf would meet in an order that the sum's double-precision value says nothing about.
   const double large = row().dtype == DType::float16 ? 60000 : row().dtype == DType::float64 ? 1e150 : 1e18;
   const double specials[] = {nan, inf, -inf, large, -large};
   for (int round = 0; round < 8; ++round) {
@@ -170,7 +179,8 @@ TEST_P(SparseGemm, NanAndInfinityPropagate) {
       const DLTensor view = tensor.view();
       if (view.ndim != 2) return;
       for (int i = 0; i < 2; ++i)
-        write_element(s.dtype, tensor.host(), random.integer(0, view.shape[0] - 1) * tensor.stride() + random.integer(0, view.shape[1] - 1),
+        write_element(s.dtype, tensor.host(),
+                      random.integer(0, view.shape[0] - 1) * tensor.stride() + random.integer(0, view.shape[1] - 1),
                       specials[random.integer(0, 4)]);
     };
     plant(problem.in0());
@@ -178,7 +188,8 @@ TEST_P(SparseGemm, NanAndInfinityPropagate) {
     if (s.beta != 0) plant(problem.output());
     if (row().operation != Operation::sddmm && s.pattern.nnz_blocks() > 0)
       write_element(s.dtype, problem.values().host(), 0, specials[round % 5]);
-    if (row().operation == Operation::linear) write_element(s.dtype, problem.bias().host(), 1, specials[(round + 2) % 5]);
+    if (row().operation == Operation::linear)
+      write_element(s.dtype, problem.bias().host(), 1, specials[(round + 2) % 5]);
     problem.upload_inputs();
     problem.reset_output();
     run_and_check(problem);
@@ -186,8 +197,8 @@ TEST_P(SparseGemm, NanAndInfinityPropagate) {
   }
 }
 
-// beta == 0 means that the output is only written: the NaN that it holds before every run must not show. beta != 0 means
-// that they do, in the elements that hold them.
+// beta == 0 means that the output is only written: the NaN that it holds before every run must not show. beta != 0
+// means that they do, in the elements that hold them.
 TEST_P(SparseGemm, BetaZeroIgnoresTheOutput) {
   if (row().operation == Operation::linear) GTEST_SKIP() << "linear has no beta";
   const ForcedKernel forced(row().kernel);
@@ -206,7 +217,8 @@ TEST_P(SparseGemm, BetaZeroIgnoresTheOutput) {
 TEST_P(SparseGemm, RepeatsAreBitwiseEqual) {
   const ForcedKernel forced(row().kernel);
   const std::int64_t b = row().block;
-  Problem problem(spec(30 * b, 40 * b, row().operation == Operation::sddmm ? 200 : 136, "one_long_row", 0.2), row().device());
+  Problem problem(spec(30 * b, 40 * b, row().operation == Operation::sddmm ? 200 : 136, "one_long_row", 0.2),
+                  row().device());
   run_and_check(problem);
   const std::vector<unsigned char> first = problem.output_bytes();
   const int repeats = row().gpu ? 1000 : 20;
@@ -247,7 +259,8 @@ TEST(SparseGemmCoverage, EveryRegistryRowIsTested) {
       EXPECT_EQ(row.operation, kernel->operation);
       EXPECT_EQ(row.gpu, kernel->family != Family::cpu);
       EXPECT_EQ(row.block, kernel->block != 0 ? kernel->block : row.block);
-      if (dtypes.find(dtype_name(row.dtype)) == std::string::npos) dtypes += std::string(dtypes.empty() ? "" : " ") + dtype_name(row.dtype);
+      if (dtypes.find(dtype_name(row.dtype)) == std::string::npos)
+        dtypes += std::string(dtypes.empty() ? "" : " ") + dtype_name(row.dtype);
     }
     EXPECT_GT(parameters, 0) << kernel->name << " has no test";
     EXPECT_EQ(dtypes, kernel->dtypes) << kernel->name;
