@@ -38,7 +38,7 @@ struct ReceiptShape {
   std::int64_t nnz_blocks = 0;
   std::string name;           ///< the case's name in bench/shapes.cpp
   std::string epilogue;       ///< linear: e.g. "bias+gelu"; empty if none
-  std::optional<bench::AttentionShape> attention;
+  std::optional<bench::AttentionShape> attention = std::nullopt;
 };
 
 struct ReceiptCorrect {
