@@ -4,12 +4,6 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define TRIAGE_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define TRIAGE_HOST_DEVICE inline
-#endif
-
 namespace triage::attention {
 
 /// Lengths the kernels take: sums of a length and a window then stay below 2^31.
@@ -31,23 +25,23 @@ struct Mask {
   int shift_left, shift_right;  ///< row - shift_left .. row + shift_right, before cutting to 0 .. seqlen_k - 1
 
   Mask() = default;
-  TRIAGE_HOST_DEVICE Mask(int seqlen_q, int seqlen_k, int window_left, int window_right)
+  constexpr Mask(int seqlen_q, int seqlen_k, int window_left, int window_right)
       : seqlen_k(seqlen_k),
         shift_left(window_left - (seqlen_k - seqlen_q)),
         shift_right(window_right + (seqlen_k - seqlen_q)) {}
 
-  TRIAGE_HOST_DEVICE int first_key(int row) const {
+  constexpr int first_key(int row) const {
     const int key = row - shift_left;
     return key > 0 ? key : 0;
   }
-  TRIAGE_HOST_DEVICE int last_key(int row) const {
+  constexpr int last_key(int row) const {
     const int key = row + shift_right;
     return key < seqlen_k ? key : seqlen_k - 1;
   }
   /// Blocks of kBlock keys that some row of first_row .. last_row attends; at least one block, which is then fully
   /// masked.
   template <int kBlock>
-  TRIAGE_HOST_DEVICE BlockRange blocks(int first_row, int last_row) const {
+  constexpr BlockRange blocks(int first_row, int last_row) const {
     const int last = last_key(last_row);
     const int end = last < 0 ? 1 : last / kBlock + 1;
     const int begin = first_key(first_row) / kBlock;
@@ -55,7 +49,7 @@ struct Mask {
   }
   /// Blocks that all of first_row .. last_row attend whole: outside of these, a mask is needed.
   template <int kBlock>
-  TRIAGE_HOST_DEVICE BlockRange whole_blocks(int first_row, int last_row) const {
+  constexpr BlockRange whole_blocks(int first_row, int last_row) const {
     const int keys = last_key(first_row) + 1;
     return {(first_key(last_row) + kBlock - 1) / kBlock, keys > 0 ? keys / kBlock : 0};
   }

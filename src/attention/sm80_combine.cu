@@ -27,32 +27,46 @@ __global__ void __launch_bounds__(32 * kRowsPerCta) combine_kernel(const __grid_
     batch = static_cast<int>(place / s.heads);
     head = static_cast<int>(place - static_cast<std::int64_t>(batch) * s.heads);
   }
-  const float sink = p.sinks ? p.sinks[head] : -INFINITY;
-  float top = sink, sum = 0.0f;
-  for (int split = 0; split < p.splits; split++) top = fmaxf(top, p.partial_lse[split * p.rows + index]);
+  // Lane l weighs splits l and l + 32; sums of the warp are taken in a fixed order.
+  static_assert(kMaxSplits <= 64, "a lane holds two weights");
   constexpr float kLog2E = 1.4426950408889634f;
+  const float sink = p.sinks ? p.sinks[head] : -INFINITY;
+  float lse[2], weight[2];
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    const int split = lane + 32 * i;
+    lse[i] = split < p.splits ? p.partial_lse[split * p.rows + index] : -INFINITY;
+  }
+  float top = fmaxf(sink, fmaxf(lse[0], lse[1]));
+  for (int step = 16; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, step));
   const float base = top == -INFINITY ? 0.0f : top;
-  const auto weight_of = [&](float lse) { return ptx::exp2_approx((lse - base) * kLog2E); };
-  for (int split = 0; split < p.splits; split++) sum += weight_of(p.partial_lse[split * p.rows + index]);
-  sum += weight_of(sink);
-  const float inverse = sum > 0.0f ? 1.0f / sum : sum == 0.0f ? 0.0f : sum;  // NaN stays
+#pragma unroll
+  for (int i = 0; i < 2; i++) weight[i] = ptx::exp2_approx((lse[i] - base) * kLog2E);
+  float sum = weight[0] + weight[1];
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  sum += ptx::exp2_approx((sink - base) * kLog2E);
   if (p.lse && lane == 0) {
     p.lse[batch * p.lse_batch_stride + head * p.lse_head_stride + row] = sum == 0.0f ? -INFINITY : base + logf(sum);
   }
+  const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
   Element* const out =
       static_cast<Element*>(p.out) + batch * p.out_batch_stride + row * p.out_row_stride + head * p.out_head_stride;
-  for (int column = 2 * lane; column < p.head_dim_v; column += 64) {
+  for (int first = 0; first < p.head_dim_v; first += 64) {
+    const int column = first + 2 * lane;
     float2 x = make_float2(0.0f, 0.0f);
+#pragma unroll 8
     for (int split = 0; split < p.splits; split++) {
-      const float lse = p.partial_lse[split * p.rows + index];
-      if (lse == -INFINITY) continue;  // nothing was written
+      const float w = __shfl_sync(0xffffffffu, split < 32 ? weight[0] : weight[1], split % 32);
+      if (w == 0.0f || column >= p.head_dim_v) continue;  // an empty split has written nothing
       const float2 y =
           *reinterpret_cast<const float2*>(p.partial_out + (split * p.rows + index) * p.head_dim_v + column);
-      x.x += weight_of(lse) * y.x;
-      x.y += weight_of(lse) * y.y;
+      x.x += w * y.x;
+      x.y += w * y.y;
     }
-    out[column] = device::from_float<Element>(x.x * inverse);
-    out[column + 1] = device::from_float<Element>(x.y * inverse);
+    if (column < p.head_dim_v) {
+      out[column] = device::from_float<Element>(x.x * inverse);
+      out[column + 1] = device::from_float<Element>(x.y * inverse);
+    }
   }
 }
 

@@ -28,6 +28,7 @@
 namespace triage::attention::sm80 {
 
 /// @tparam kHeadDim of all four tensors; smaller ones are padded with zeros.
+/// @tparam kStages blocks in shared memory.
 /// @tparam kCtas per multiprocessor that registers must leave room for.
 template <typename ElementT, int kHeadDimT, int kWarpsMT, int kWarpsNT, int kRowTilesT, int kBlockNT, int kStagesT,
           int kCtasT>
@@ -41,7 +42,8 @@ struct ForwardConfig {
   static constexpr int kRowBytes = kHeadDim * 2, kChunks = kHeadDim / 8;  ///< chunks of 16 bytes
   static constexpr int kQBytes = kBlockM * kRowBytes, kBlockBytes = kBlockN * kRowBytes;
   static constexpr int kSharedBytes = kQBytes + kStages * 2 * kBlockBytes;
-  static constexpr bool kQInRegisters = kRowTiles * kHeadDim / 4 <= 32;
+  /// Where Q's fragments leave room for those of S and O.
+  static constexpr bool kQInRegisters = kRowTiles * (kHeadDim / 4 + kWarpKeys / 2 + kHeadDim / 2) <= 160;
   static constexpr int kRowsPerPass = kThreads / kChunks;  ///< of a copy
 
   static_assert(kHeadDim % 64 == 0, "the swizzle permutes 128 bytes");
@@ -115,7 +117,7 @@ struct Tile {
 };
 
 template <typename C>
-__device__ __forceinline__ bool find_tile(const ForwardParams& p, Tile& t) {
+__device__ __forceinline__ void find_tile(const ForwardParams& p, Tile& t) {
   const Sequences& s = p.sequences;
   const int index = blockIdx.x / p.splits, heads = s.heads / p.pack;
   t.split = blockIdx.x - index * p.splits;
@@ -130,7 +132,7 @@ __device__ __forceinline__ bool find_tile(const ForwardParams& p, Tile& t) {
   t.seqlen_k = key_count(s, t.batch);
   t.row = m * C::kBlockM;
   t.rows = t.seqlen_q * p.pack - t.row;
-  if (t.rows <= 0) return false;
+  if (t.rows <= 0) return;
   const Mask mask(t.seqlen_q, t.seqlen_k, s.window_left, s.window_right);
   const int first = t.row / p.pack, last = (t.row + min(t.rows, C::kBlockM) - 1) / p.pack;
   BlockRange range{0, 0};
@@ -138,7 +140,6 @@ __device__ __forceinline__ bool find_tile(const ForwardParams& p, Tile& t) {
   const int share = (range.end - range.begin + p.splits - 1) / p.splits;
   t.block_begin = min(range.begin + t.split * share, range.end);
   t.block_end = min(t.block_begin + share, range.end);
-  return true;
 }
 
 template <typename C>
@@ -146,36 +147,32 @@ class Forward {
   using Element = typename C::Element;
 
  public:
+  /// @param tile in shared memory: registers are scarce, and most of it is needed only at the ends.
   __device__ __forceinline__ Forward(const ForwardParams& params, const Tile& tile, std::uint8_t* shared)
       : p_(params),
         t_(tile),
-        mask_(tile.seqlen_q, tile.seqlen_k, params.sequences.window_left, params.sequences.window_right),
         shared_(shared),
         place_(ptx::shared_address(shared)),
         lane_(threadIdx.x % 32),
         warp_m_(C::kWarpsN > 1 ? 0 : threadIdx.x / 32),
         warp_n_(C::kWarpsN > 1 ? threadIdx.x / 32 : 0) {
-    const int batch_q = p_.sequences.cu_seqlens_q ? 0 : t_.batch, batch_k = p_.sequences.cu_seqlens_k ? 0 : t_.batch;
-    q_ = static_cast<const Element*>(p_.q.data) + batch_q * p_.q.batch_stride + t_.q_start * p_.q.row_stride;
-    k_ = static_cast<const Element*>(p_.k.data) + t_.k_start * p_.k.row_stride + t_.kv_head * p_.k.head_stride;
-    v_ = static_cast<const Element*>(p_.v.data) + t_.k_start * p_.v.row_stride + t_.kv_head * p_.v.head_stride;
-    if (!p_.block_table) {
-      k_ += batch_k * p_.k.batch_stride;
-      v_ += batch_k * p_.v.batch_stride;
-    }
+    const int batch = p_.sequences.cu_seqlens_k || p_.block_table ? 0 : t_.batch;
+    k_ = static_cast<const Element*>(p_.k.data) + batch * p_.k.batch_stride + t_.k_start * p_.k.row_stride +
+         t_.kv_head * p_.k.head_stride;
+    v_ = static_cast<const Element*>(p_.v.data) + batch * p_.v.batch_stride + t_.k_start * p_.v.row_stride +
+         t_.kv_head * p_.v.head_stride;
     // What this warp's rows attend. A warp without rows has nothing to multiply.
     const int first_row = warp_m_ * C::kRowTiles * 16, rows = min(t_.rows - first_row, C::kRowTiles * 16);
     own_ = whole_ = {0, 0};
     if (rows > 0) {
-      const int first = (t_.row + first_row) / p_.pack, last = (t_.row + first_row + rows - 1) / p_.pack;
-      if (mask_.last_key(last) >= 0) own_ = mask_.template blocks<C::kBlockN>(first, last);
-      whole_ = mask_.template whole_blocks<C::kBlockN>(first, last);
+      const Mask mask = this->mask();
+      const int first = query_of(t_.row + first_row), last = query_of(t_.row + first_row + rows - 1);
+      if (mask.last_key(last) >= 0) own_ = mask.template blocks<C::kBlockN>(first, last);
+      whole_ = mask.template whole_blocks<C::kBlockN>(first, last);
     }
 #pragma unroll
     for (int r = 0; r < C::kRowTiles; r++) {
       softmax_[r].reset();
-#pragma unroll
-      for (int i = 0; i < 2; i++) query_[r][i] = (t_.row + row_of(r, i)) / p_.pack;
 #pragma unroll
       for (int i = 0; i < C::kHeadDim / 2; i++) o_[r][i] = 0.0f;
     }
@@ -185,25 +182,7 @@ class Forward {
     const int blocks = t_.block_end - t_.block_begin;
     if (blocks > 0) {
       load_q();
-#pragma unroll
-      for (int i = 0; i < C::kStages - 1; i++) {
-        if (i < blocks) load_block(t_.block_end - 1 - i, i);
-        ptx::cp_async_commit();
-      }
-      int stage = 0;
-#pragma unroll 1
-      for (int i = 0; i < blocks; i++) {
-        ptx::cp_async_wait_pending<C::kStages - 2>();
-        __syncthreads();  // the block has arrived, and nobody reads the one before any more
-        if (i + C::kStages - 1 < blocks) {
-          load_block(t_.block_end - i - C::kStages, stage == 0 ? C::kStages - 1 : stage - 1);
-        }
-        ptx::cp_async_commit();
-        if (C::kQInRegisters && i == 0) read_q();
-        const int block = t_.block_end - 1 - i;
-        if (block >= own_.begin && block < own_.end) work_on(block, stage);
-        if (++stage == C::kStages) stage = 0;
-      }
+      walk(blocks);
     }
 #pragma unroll
     for (int r = 0; r < C::kRowTiles; r++) softmax_[r].reduce();
@@ -215,72 +194,115 @@ class Forward {
   }
 
  private:
+  using Logits = float[C::kRowTiles][C::kWarpKeys / 2];
+  static constexpr int kPasses = C::kBlockN / C::kRowsPerPass;  ///< of a copy of a block
+
+  /// Whole blocks, the next ones on their way.
+  __device__ __forceinline__ void walk(int blocks) {
+#pragma unroll
+    for (int i = 0; i < C::kStages - 1; i++) {
+      if (i < blocks) load_block(t_.block_end - 1 - i, i);
+      ptx::cp_async_commit();
+    }
+    int stage = 0;
+#pragma unroll 1
+    for (int i = 0; i < blocks; i++) {
+      ptx::cp_async_wait_pending<C::kStages - 2>();
+      __syncthreads();  // the block has arrived, and nobody reads the one before any more
+      if (i + C::kStages - 1 < blocks) {
+        load_block(t_.block_end - i - C::kStages, stage == 0 ? C::kStages - 1 : stage - 1);
+      }
+      ptx::cp_async_commit();
+      if (C::kQInRegisters && i == 0) read_q();
+      const int block = t_.block_end - 1 - i;
+      if (block >= own_.begin && block < own_.end) {
+        Logits s;
+        multiply_logits(s, k_place(stage));
+        weigh_values(s, block, v_place(stage));
+      }
+      if (++stage == C::kStages) stage = 0;
+    }
+  }
+
   /// Row of the tile that holds the i-th half of this lane's accumulators of row tile r.
   __device__ __forceinline__ int row_of(int r, int i) const {
     return (warp_m_ * C::kRowTiles + r) * 16 + lane_ / 4 + 8 * i;
   }
+  __device__ __forceinline__ int query_of(int row) const { return p_.pack == 1 ? row : row / p_.pack; }
+  __device__ __forceinline__ Mask mask() const {
+    return Mask(t_.seqlen_q, t_.seqlen_k, p_.sequences.window_left, p_.sequences.window_right);
+  }
   __device__ __forceinline__ std::uint32_t k_place(int stage) const {
     return place_ + C::kQBytes + stage * 2 * C::kBlockBytes;
   }
+  __device__ __forceinline__ std::uint32_t v_place(int stage) const { return k_place(stage) + C::kBlockBytes; }
 
   __device__ __forceinline__ void load_q() {
+    const int batch = p_.sequences.cu_seqlens_q ? 0 : t_.batch;
+    const Element* const q = static_cast<const Element*>(p_.q.data) + batch * p_.q.batch_stride +
+                             t_.q_start * p_.q.row_stride + t_.head * p_.q.head_stride;
+    const int chunk = threadIdx.x % C::kChunks;
 #pragma unroll 4
-    for (int i = threadIdx.x; i < C::kBlockM * C::kChunks; i += C::kThreads) {
-      const int row = i / C::kChunks, chunk = i % C::kChunks;
-      const bool valid = row < t_.rows && chunk * 8 < p_.head_dim;
-      const Element* from = q_;
-      if (valid) {
-        const int query = (t_.row + row) / p_.pack, head = t_.head + (t_.row + row) - query * p_.pack;
-        from += query * p_.q.row_stride + head * p_.q.head_stride + chunk * 8;
-      }
-      copy_chunk(place_ + tile_offset<C::kRowBytes>(row, chunk), from, valid, p_.aligned16);
+    for (int row = threadIdx.x / C::kChunks; row < C::kBlockM; row += C::kRowsPerPass) {
+      const int query = query_of(t_.row + row), head = t_.row + row - query * p_.pack;
+      copy_chunk(place_ + tile_offset<C::kRowBytes>(row, chunk),
+                 q + query * p_.q.row_stride + head * p_.q.head_stride + chunk * 8,
+                 row < t_.rows && chunk * 8 < p_.head_dim, p_.aligned16);
     }
   }
 
-  /// Asks for a block. A copy of no bytes reads nothing, so that its address may lie anywhere.
+  /// Asks for a block.
   __device__ __forceinline__ void load_block(int block, int stage) {
-    constexpr int kPasses = C::kBlockN / C::kRowsPerPass;
+    if (p_.block_table) {
+      load_pages(block, stage);
+    } else {
+      load_rows(p_.k, k_, p_.head_dim, block, k_place(stage));
+      load_rows(p_.v, v_, p_.head_dim_v, block, v_place(stage));
+    }
+  }
+
+  /// A block of keys or of values. A copy of no bytes reads nothing, so that its address may lie anywhere.
+  __device__ __forceinline__ void load_rows(const Source& source, const Element* head, int head_dim, int block,
+                                            std::uint32_t to) {
     const int row = threadIdx.x / C::kChunks, chunk = threadIdx.x % C::kChunks, key = block * C::kBlockN + row;
-    const std::uint32_t to = k_place(stage);
-    const bool in_k = chunk * 8 < p_.head_dim, in_v = chunk * 8 < p_.head_dim_v;
-    const auto copy = [&](int pass, const Element* from_k, const Element* from_v, bool aligned) {
-      const bool inside = key + pass * C::kRowsPerPass < t_.seqlen_k;
-      const std::uint32_t place = to + tile_offset<C::kRowBytes>(row + pass * C::kRowsPerPass, chunk);
-      copy_chunk(place, from_k, inside && in_k, aligned);
-      copy_chunk(place + C::kBlockBytes, from_v, inside && in_v, aligned);
+    const int keys = chunk * 8 < head_dim ? t_.seqlen_k : 0;  // that this thread copies
+    const Element* from = head + key * source.row_stride + chunk * 8;
+    const auto copy = [&](int pass, bool aligned) {
+      copy_chunk(to + tile_offset<C::kRowBytes>(row + pass * C::kRowsPerPass, chunk), from,
+                 key + pass * C::kRowsPerPass < keys, aligned);
+      from += C::kRowsPerPass * source.row_stride;
     };
-    const auto in_page = [&](int pass, const Element*& from_k, const Element*& from_v) {
-      const int k = key + pass * C::kRowsPerPass;
-      from_k = k_ + chunk * 8;
-      from_v = v_ + chunk * 8;
-      if (k >= t_.seqlen_k) return;
-      const std::int64_t page = __ldg(p_.block_table + t_.batch * p_.block_table_stride + (k >> p_.page_shift));
-      const std::int64_t in = k & ((1 << p_.page_shift) - 1);
-      from_k += page * p_.k.batch_stride + in * p_.k.row_stride;
-      from_v += page * p_.v.batch_stride + in * p_.v.row_stride;
-    };
-    const Element *from_k = k_ + key * p_.k.row_stride + chunk * 8, *from_v = v_ + key * p_.v.row_stride + chunk * 8;
-    if (p_.block_table && p_.aligned16) {
+    if (p_.aligned16) {
 #pragma unroll
-      for (int pass = 0; pass < kPasses; pass++) {
-        in_page(pass, from_k, from_v);
-        copy(pass, from_k, from_v, true);
-      }
-    } else if (p_.aligned16) {
-#pragma unroll
-      for (int pass = 0; pass < kPasses; pass++) {
-        copy(pass, from_k, from_v, true);
-        from_k += C::kRowsPerPass * p_.k.row_stride;
-        from_v += C::kRowsPerPass * p_.v.row_stride;
-      }
+      for (int pass = 0; pass < kPasses; pass++) copy(pass, true);
     } else {
 #pragma unroll 1
-      for (int pass = 0; pass < kPasses; pass++) {
-        if (p_.block_table) in_page(pass, from_k, from_v);
-        copy(pass, from_k, from_v, false);
-        from_k += C::kRowsPerPass * p_.k.row_stride;
-        from_v += C::kRowsPerPass * p_.v.row_stride;
-      }
+      for (int pass = 0; pass < kPasses; pass++) copy(pass, false);
+    }
+  }
+
+  /// A block of keys and values whose rows lie in pages: the table is read once for both.
+  __device__ __forceinline__ void load_pages(int block, int stage) {
+    const int row = threadIdx.x / C::kChunks, chunk = threadIdx.x % C::kChunks, key = block * C::kBlockN + row;
+    const std::uint32_t to = k_place(stage);
+    const std::int32_t* const table = p_.block_table + t_.batch * p_.block_table_stride;
+    const auto copy = [&](int pass, bool aligned) {
+      const int k = key + pass * C::kRowsPerPass;
+      const bool inside = k < t_.seqlen_k;
+      const std::int64_t page = inside ? __ldg(table + (k >> p_.page_shift)) : 0;
+      const std::int64_t in = k & ((1 << p_.page_shift) - 1);
+      const std::uint32_t place = to + tile_offset<C::kRowBytes>(row + pass * C::kRowsPerPass, chunk);
+      copy_chunk(place, k_ + page * p_.k.batch_stride + in * p_.k.row_stride + chunk * 8,
+                 inside && chunk * 8 < p_.head_dim, aligned);
+      copy_chunk(place + C::kBlockBytes, v_ + page * p_.v.batch_stride + in * p_.v.row_stride + chunk * 8,
+                 inside && chunk * 8 < p_.head_dim_v, aligned);
+    };
+    if (p_.aligned16) {
+#pragma unroll
+      for (int pass = 0; pass < kPasses; pass++) copy(pass, true);
+    } else {
+#pragma unroll 1
+      for (int pass = 0; pass < kPasses; pass++) copy(pass, false);
     }
   }
 
@@ -298,17 +320,16 @@ class Forward {
     }
   }
 
-  __device__ __forceinline__ void work_on(int block, int stage) {
+  /// Softmax of a block's logits, and O += P V.
+  __device__ __forceinline__ void weigh_values(Logits& s, int block, std::uint32_t v) {
     constexpr int kTiles = C::kWarpKeys / 8;
-    float s[C::kRowTiles][C::kWarpKeys / 2];
-    multiply_logits(s, k_place(stage) + warp_n_ * C::kWarpKeys * C::kRowBytes);
     const bool masked = block >= whole_.end || block < whole_.begin;
     const int key = block * C::kBlockN + warp_n_ * C::kWarpKeys + lane_ % 4 * 2;
     std::uint32_t p[C::kRowTiles][kTiles * 2];
 #pragma unroll
     for (int r = 0; r < C::kRowTiles; r++) {
       if (p_.cap_scale != 0.0f) device::cap_logits(s[r], p_.cap_scale);
-      if (masked) mask_logits(s[r], mask_, query_[r], key);
+      if (masked) mask_logits(s[r], mask(), {query_of(t_.row + row_of(r, 0)), query_of(t_.row + row_of(r, 1))}, key);
       float factor[2];
       if (softmax_[r].advance(s[r], p_.scale_log2, factor)) {
 #pragma unroll
@@ -318,31 +339,37 @@ class Forward {
 #pragma unroll
       for (int i = 0; i < kTiles * 2; i++) p[r][i] = device::pack2<Element>(s[r][2 * i], s[r][2 * i + 1]);
     }
-    multiply_values(p, k_place(stage) + C::kBlockBytes + warp_n_ * C::kWarpKeys * C::kRowBytes);
+    multiply_values(p, v + warp_n_ * C::kWarpKeys * C::kRowBytes);
   }
 
   // S = Q K^T.
-  __device__ __forceinline__ void multiply_logits(float (&s)[C::kRowTiles][C::kWarpKeys / 2], std::uint32_t k) {
+  __device__ __forceinline__ void multiply_logits(Logits& s, std::uint32_t k) {
+    k += warp_n_ * C::kWarpKeys * C::kRowBytes;
 #pragma unroll
     for (int r = 0; r < C::kRowTiles; r++) {
 #pragma unroll
       for (int i = 0; i < C::kWarpKeys / 2; i++) s[r][i] = 0.0f;
     }
+    constexpr int kSteps = C::kHeadDim / 16, kPairs = C::kWarpKeys / 16;
     const int row = lane_ / 16 * 8 + lane_ % 8, chunk = lane_ / 8 % 2;
+    const auto read_k = [&](std::uint32_t(&b)[4], int step, int n) {
+      ptx::ldmatrix_x4<false>(b, k + tile_offset<C::kRowBytes>(n * 16 + row, 2 * step + chunk));
+    };
+    std::uint32_t a[2][C::kRowTiles][4], b[2][4];
+    if constexpr (!C::kQInRegisters) read_q_step(a[0], 0);
+    read_k(b[0], 0, 0);  // fragments are read one product ahead
 #pragma unroll
-    for (int step = 0; step < C::kHeadDim / 16; step++) {
-      std::uint32_t a[C::kRowTiles][4];
-      if constexpr (!C::kQInRegisters) read_q_step(a, step);
+    for (int i = 0; i < kSteps * kPairs; i++) {
+      const int step = i / kPairs, n = i % kPairs;
+      if (i + 1 < kSteps * kPairs) read_k(b[(i + 1) % 2], (i + 1) / kPairs, (i + 1) % kPairs);
+      if constexpr (!C::kQInRegisters) {
+        if (n == 0 && step + 1 < kSteps) read_q_step(a[(step + 1) % 2], step + 1);
+      }
 #pragma unroll
-      for (int n = 0; n < C::kWarpKeys / 16; n++) {
-        std::uint32_t b[4];
-        ptx::ldmatrix_x4<false>(b, k + tile_offset<C::kRowBytes>(n * 16 + row, 2 * step + chunk));
-#pragma unroll
-        for (int r = 0; r < C::kRowTiles; r++) {
-          const std::uint32_t(&f)[4] = C::kQInRegisters ? q_fragments_[C::kQInRegisters ? step : 0][r] : a[r];
-          multiply(&s[r][8 * n], f, b[0], b[1]);
-          multiply(&s[r][8 * n + 4], f, b[2], b[3]);
-        }
+      for (int r = 0; r < C::kRowTiles; r++) {
+        const std::uint32_t(&f)[4] = C::kQInRegisters ? q_fragments_[C::kQInRegisters ? step : 0][r] : a[step % 2][r];
+        multiply(&s[r][8 * n], f, b[i % 2][0], b[i % 2][1]);
+        multiply(&s[r][8 * n + 4], f, b[i % 2][2], b[i % 2][3]);
       }
     }
   }
@@ -350,19 +377,22 @@ class Forward {
   // O += P V.
   __device__ __forceinline__ void multiply_values(const std::uint32_t (&p)[C::kRowTiles][C::kWarpKeys / 4],
                                                   std::uint32_t v) {
+    constexpr int kSteps = C::kWarpKeys / 16, kPairs = C::kHeadDim / 16;
     const int row = lane_ % 16, chunk = lane_ / 16;
+    const auto read_v = [&](std::uint32_t(&b)[4], int step, int n) {
+      ptx::ldmatrix_x4<true>(b, v + tile_offset<C::kRowBytes>(step * 16 + row, 2 * n + chunk));
+    };
+    std::uint32_t b[2][4];
+    read_v(b[0], 0, 0);
 #pragma unroll
-    for (int step = 0; step < C::kWarpKeys / 16; step++) {
+    for (int i = 0; i < kSteps * kPairs; i++) {
+      const int step = i / kPairs, n = i % kPairs;
+      if (i + 1 < kSteps * kPairs) read_v(b[(i + 1) % 2], (i + 1) / kPairs, (i + 1) % kPairs);
 #pragma unroll
-      for (int n = 0; n < C::kHeadDim / 16; n++) {
-        std::uint32_t b[4];
-        ptx::ldmatrix_x4<true>(b, v + tile_offset<C::kRowBytes>(step * 16 + row, 2 * n + chunk));
-#pragma unroll
-        for (int r = 0; r < C::kRowTiles; r++) {
-          const std::uint32_t f[4] = {p[r][4 * step], p[r][4 * step + 1], p[r][4 * step + 2], p[r][4 * step + 3]};
-          multiply(&o_[r][8 * n], f, b[0], b[1]);
-          multiply(&o_[r][8 * n + 4], f, b[2], b[3]);
-        }
+      for (int r = 0; r < C::kRowTiles; r++) {
+        const std::uint32_t f[4] = {p[r][4 * step], p[r][4 * step + 1], p[r][4 * step + 2], p[r][4 * step + 3]};
+        multiply(&o_[r][8 * n], f, b[i % 2][0], b[i % 2][1]);
+        multiply(&o_[r][8 * n + 4], f, b[i % 2][2], b[i % 2][3]);
       }
     }
   }
@@ -379,7 +409,7 @@ class Forward {
   };
   __device__ __forceinline__ Place place_of(int row) const {
     Place at;
-    at.query = (t_.row + row) / p_.pack;
+    at.query = query_of(t_.row + row);
     at.head = t_.head + (t_.row + row) - at.query * p_.pack;
     at.index = p_.sequences.cu_seqlens_q
                    ? static_cast<std::int64_t>(at.head) * p_.total_q + t_.q_start + at.query
@@ -511,13 +541,11 @@ class Forward {
 
   const ForwardParams& p_;
   const Tile& t_;
-  const Mask mask_;
   std::uint8_t* const shared_;
   const std::uint32_t place_;
   const int lane_, warp_m_, warp_n_;
-  const Element *q_, *k_, *v_;
+  const Element *k_, *v_;
   BlockRange own_, whole_;  ///< blocks that this warp's rows attend, and those that need no mask
-  int query_[C::kRowTiles][2];
   device::OnlineSoftmax softmax_[C::kRowTiles];
   float o_[C::kRowTiles][C::kHeadDim / 2];
   std::uint32_t q_fragments_[C::kQInRegisters ? C::kHeadDim / 16 : 1][C::kRowTiles][4];
@@ -526,8 +554,10 @@ class Forward {
 template <typename C>
 __global__ void __launch_bounds__(C::kThreads, C::kCtas) forward_kernel(const __grid_constant__ ForwardParams params) {
   extern __shared__ __align__(128) std::uint8_t shared[];
-  Tile tile;
-  if (!find_tile<C>(params, tile)) return;
+  __shared__ Tile tile;
+  if (threadIdx.x == 0) find_tile<C>(params, tile);
+  __syncthreads();
+  if (tile.rows <= 0) return;
   Forward<C>(params, tile, shared).run();
 }
 

@@ -6,7 +6,7 @@ namespace triage::attention::sm80 {
 namespace {
 
 template <typename Element>
-using Config = ForwardConfig<Element, 64, 4, 1, 1, 64, 2, 4>;
+using Config = ForwardConfig<Element, 64, 4, 1, 1, 64, 2, 3>;
 
 }  // namespace
 

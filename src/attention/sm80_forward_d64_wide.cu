@@ -6,7 +6,7 @@ namespace triage::attention::sm80 {
 namespace {
 
 template <typename Element>
-using Config = ForwardConfig<Element, 64, 4, 1, 2, 64, 2, 2>;
+using Config = ForwardConfig<Element, 64, 4, 1, 2, 128, 2, 2>;
 
 }  // namespace
 

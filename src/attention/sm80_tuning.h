@@ -12,12 +12,13 @@ namespace triage::attention::sm80 {
 //
 // | shape  | head_dim | rows | warps, tiles of 16 | keys | KB | why |
 // |--------|----------|------|--------------------|------|----|-------------------------------------------------------------|
-// | wide   | 64, 128  | 128  | 4 x 2              | 64   | 48, 96 | a fragment of K or V serves 32 rows | | medium |
-// 64, 128  | 64   | 4 x 1              | 64   | 40, 80 | few queries: half the idle rows                         | |
-// wide, medium | 256 | 64  | 4 x 1              | 32   | 96 | 32 rows a warp would need 256 registers for O alone | |
-// narrow | 64       | 16   | 4 share rows       | 128  | 66 | decoding: warps divide the keys of a block | | narrow |
-// 128      | 16   | 4 share rows       | 64   | 68 |                                                             | |
-// narrow | 256      | 16   | 2 share rows       | 32   | 72 | |
+// | wide   | 64       | 128  | 4 x 2              | 128  | 80 | a fragment of K or V serves 32 rows | | wide   | 128 |
+// 128  | 4 x 2              | 64   | 96 |                                                             | 64, 128  | 64
+// | 4 x 1              | 64   | 40, 80 | few queries: half the idle rows                         | | wide, medium | 256
+// | 64  | 4 x 1              | 32   | 96 | 32 rows a warp would need 256 registers for O alone | | narrow | 64       |
+// 16   | 4 share rows       | 128  | 66 | decoding: warps divide the keys of a block | | narrow | 128      | 16   | 4
+// share rows       | 64   | 68 |                                                             | | narrow | 256      | 16
+// | 2 share rows       | 32   | 72 | |
 enum class Shape { narrow, medium, wide };
 
 constexpr int padded_head_dim(int larger) { return larger <= 64 ? 64 : larger <= 128 ? 128 : 256; }
@@ -48,7 +49,7 @@ inline Plan plan_forward(const AttentionProblem& problem, const Device& device) 
   if (plan.splits > 0) return plan;
   // Splits that fill the GPU: time is rounds x blocks of a split, and what a CTA's start and the combination cost, some
   // 6 blocks.
-  const int block = plan.shape == Shape::narrow && padded == 64 ? 128 : padded == 256 ? 32 : 64;
+  const int block = plan.shape != Shape::medium && padded == 64 ? 128 : padded == 256 ? 32 : 64;
   const std::int64_t ctas_at_once = device.multiprocessors * (device.shared_memory_per_block >= 160 * 1024 ? 2 : 1);
   const std::int64_t tiles = problem.batch * (problem.heads / plan.pack) * ((rows + plan.rows - 1) / plan.rows);
   const std::int64_t blocks = (problem.seqlen_k + block - 1) / block;

@@ -4,22 +4,12 @@
 
 namespace triage::attention::sm90 {
 
-namespace {
-
-template <typename Element>
-void launch(const AttentionCall& call) {
-  const AttentionProblem& problem = call.problem;
-  if (!problem.varlen_q && problem.window_right >= 0 && problem.seqlen_q < 2048) {
-    launch_forward<ForwardConfig<Element, 128, 128, 2, 128, 2, 2, true>>(call);
-  } else {
-    launch_forward<ForwardConfig<Element, 128, 128, 3, 64, 4, 2, false>>(call);
-  }
-}
-
-}  // namespace
-
 void launch_d128(const AttentionCall& call) {
-  call.problem.dtype == DType::float16 ? launch<__half>(call) : launch<__nv_bfloat16>(call);
+  if (call.problem.dtype == DType::float16) {
+    launch_forward<ForwardConfig<__half, 128, 128, 3, 64, 4, 2, false>>(call);
+  } else {
+    launch_forward<ForwardConfig<__nv_bfloat16, 128, 128, 3, 64, 4, 2, false>>(call);
+  }
 }
 
 }  // namespace triage::attention::sm90

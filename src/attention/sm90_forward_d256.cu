@@ -6,9 +6,9 @@ namespace triage::attention::sm90 {
 
 void launch_d256(const AttentionCall& call) {
   if (call.problem.dtype == DType::float16) {
-    launch_forward<ForwardConfig<__half, 256, 256, 2, 80, 2, 1, true>>(call);
+    launch_forward<ForwardConfig<__half, 256, 256, 2, 64, 2, 1, true>>(call);
   } else {
-    launch_forward<ForwardConfig<__nv_bfloat16, 256, 256, 2, 80, 2, 1, true>>(call);
+    launch_forward<ForwardConfig<__nv_bfloat16, 256, 256, 2, 64, 2, 1, true>>(call);
   }
 }
 
