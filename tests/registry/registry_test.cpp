@@ -214,6 +214,37 @@ TEST(Registry, ARefusalSaysWhatEachKernelLacked) {
   EXPECT_NE(sentence.find("64 x 64"), std::string::npos) << sentence;
 }
 
+TEST(Registry, AttentionRowsAreWellFormed) {
+  std::set<std::string> names;
+  for (const AttentionKernel* kernel : attention_kernels()) {
+    SCOPED_TRACE(kernel->name);
+    EXPECT_TRUE(names.insert(kernel->name).second) << "two rows of one name";
+    const std::string expected = std::string(family_name(kernel->family)) + "_attention_forward";
+    EXPECT_EQ(std::string(kernel->name).rfind(expected, 0), 0u) << "names begin with family_operation";
+    EXPECT_NE(kernel->can_run, nullptr);
+    EXPECT_TRUE(std::ifstream(std::string(TRIAGE_SOURCE_DIR) + "/" + kernel->source).good()) << kernel->source;
+    EXPECT_EQ(source_sha256(kernel->source).size(), 64u) << kernel->source;
+    for (const int cc : kKnownDevices) {
+      const Device device = made_up(cc, shared_kilobytes(cc));
+      const Support support = judge(*kernel, ordinary_problem(*kernel), device);
+      const bool may = kernel->family == Family::sm80 || (kernel->family == Family::sm90 && cc == 90);
+      EXPECT_EQ(support.ok, may && kernel->launch != nullptr) << cc << ": " << support.reason;
+      EXPECT_NE(support.ok, !support.reason.empty()) << "a refusal, and only a refusal, has a reason";
+    }
+  }
+  EXPECT_EQ(names.count("cpu_attention_forward"), 1u);
+}
+
+TEST(Registry, ARefusalOfAttentionSaysWhatEachKernelLacked) {
+  AttentionProblem problem = ordinary_problem(*attention_kernels().front());
+  const std::string sentence =
+      sentence_of(ErrorCode::unsupported, [&] { select_attention(problem, made_up(75, 64)); });
+  for (const AttentionKernel* kernel : attention_kernels()) {
+    EXPECT_NE(sentence.find(std::string(kernel->name) + ": "), std::string::npos) << kernel->name << " in: " << sentence;
+  }
+  EXPECT_NE(sentence.find("head_dim 128"), std::string::npos) << sentence;
+}
+
 TEST(Registry, ForcingNamesWhatIsWrong) {
   SparseGemmProblem problem;
   problem.block = 32;
