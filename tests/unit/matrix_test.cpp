@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "registry/attention_registry.h"
 #include "registry/registry.h"
 #include "verdict/matrix.h"
 
@@ -117,10 +118,13 @@ TEST(Matrix, OtherKernelsReceiptsDoNotCount) {
 
 TEST(Matrix, HasARowForEveryKernelOfTheRegistry) {
   const SupportMatrix matrix = make_matrix(registry_matrix_kernels(), {});
-  ASSERT_EQ(matrix.kernels.size(), sparse_gemm_kernels().size());
+  ASSERT_EQ(matrix.kernels.size(), sparse_gemm_kernels().size() + attention_kernels().size());
   const std::string markdown = matrix_markdown(matrix);
   const Json json = matrix_json(matrix);
   for (const SparseGemmKernel* row : sparse_gemm_kernels()) {
+    EXPECT_NE(markdown.find("| `" + std::string(row->name) + "` |"), std::string::npos) << row->name;
+  }
+  for (const AttentionKernel* row : attention_kernels()) {
     EXPECT_NE(markdown.find("| `" + std::string(row->name) + "` |"), std::string::npos) << row->name;
   }
   for (std::size_t k = 0; k < matrix.kernels.size(); ++k) {
