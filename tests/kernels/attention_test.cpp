@@ -40,6 +40,17 @@ class Attention : public ::testing::TestWithParam<AttentionKernelRow> {
     return spec;
   }
 
+  // Whether the kernel takes the problem; what the CPU's does not is a failure.
+  bool taken(const AttentionSpec& s) const {
+    try {
+      GuardedAttention problem(s, row().device());
+      return true;
+    } catch (const Error& error) {
+      EXPECT_TRUE(row().gpu && error.code() == ErrorCode::unsupported) << s.label() << "\n  " << error.what();
+      return false;
+    }
+  }
+
   void run_and_check(GuardedAttention& problem) {
     const ForcedKernel forced(row().kernel);
     problem.run();
@@ -51,8 +62,9 @@ class Attention : public ::testing::TestWithParam<AttentionKernelRow> {
     EXPECT_TRUE(check.ok) << s.label() << "\n  " << check.sentence;
   }
 
-  // Problems that the kernel says it does not take are counted, not hidden: no more than `refusals` of them.
-  void try_all(const std::vector<AttentionSpec>& specs, double refusals = 0.5) {
+  // Problems that a GPU kernel says it does not take (a paged cache, say) are counted, not hidden: no more than a share
+  // of `refusals` of them. The CPU takes all.
+  void try_all(const std::vector<AttentionSpec>& specs, double refusals) {
     const ForcedKernel forced(row().kernel);
     std::size_t refused = 0;
     std::string last_refusal;
@@ -75,9 +87,9 @@ class Attention : public ::testing::TestWithParam<AttentionKernelRow> {
   }
 };
 
-TEST_P(Attention, EdgeCases) { try_all(attention_edge_cases(row().dtype, seed(), row().gpu)); }
+TEST_P(Attention, EdgeCases) { try_all(attention_edge_cases(row().dtype, seed(), row().gpu), 0.6); }
 
-TEST_P(Attention, RandomCases) { try_all(attention_random_cases(row().dtype, row().gpu ? 400 : 120, seed() + 1)); }
+TEST_P(Attention, RandomCases) { try_all(attention_random_cases(row().dtype, row().gpu ? 400 : 120, seed() + 1), 0.9); }
 
 // Weights that are all equal and integer values: the mean is exact, whatever the order of the sums, if the number of
 // keys is a power of two.
@@ -168,6 +180,7 @@ TEST_P(Attention, RepeatsAreBitwiseEqual) {
     AttentionSpec s = spec(decoding ? 2 : 300, decoding ? 3000 : 300, 128);
     s.heads = 8;
     s.causal = !decoding;
+    if (!taken(s)) continue;
     GuardedAttention problem(s, row().device());
     run_and_check(problem);
     const std::vector<unsigned char> first = problem.output_bytes();
@@ -181,24 +194,21 @@ TEST_P(Attention, RepeatsAreBitwiseEqual) {
   }
 }
 
-// The same sequences batched, packed and paged: the same numbers within the rule (run_and_check judges each), and new
-// values in the same memory leave nothing of the first run.
+// New values in the same memory leave nothing of the first run, wherever the keys are.
 TEST_P(Attention, NewValuesForTheSameShape) {
-  AttentionSpec s = spec(90, 170);
-  s.keys = KeyStore::paged;
-  s.page_size = 32;
-  s.k_lengths = {170, 91};
-  s.causal = true;
   const ForcedKernel forced(row().kernel);
-  try {
+  for (const KeyStore store : {KeyStore::dense, KeyStore::packed, KeyStore::cache, KeyStore::paged}) {
+    AttentionSpec s = spec(90, 170);
+    s.keys = store;
+    s.page_size = 32;
+    if (store != KeyStore::dense) s.k_lengths = {170, 91};
+    s.causal = true;
+    if (!taken(s)) continue;
     GuardedAttention problem(s, row().device());
     for (int i = 0; i < 3; ++i) {
       run_and_check(problem);
       problem.refill(s.seed + 10 + static_cast<std::uint64_t>(i));
     }
-  } catch (const Error& error) {
-    ASSERT_EQ(error.code(), ErrorCode::unsupported) << error.what();
-    GTEST_SKIP() << error.what();
   }
 }
 
