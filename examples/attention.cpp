@@ -14,9 +14,10 @@ int main() {
   for (std::size_t i = 0; i < k.size(); ++i) k[i] = v[i] = std::cos(static_cast<float>(i));
   std::vector<std::int32_t> starts{0, 5, 7};
 
-  const TensorView q_view(q.data(), kFloat32, {tokens, heads, dim}), k_view(k.data(), kFloat32, {tokens, kv_heads, dim}),
-      v_view(v.data(), kFloat32, {tokens, kv_heads, dim}), o_view(o.data(), kFloat32, {tokens, heads, dim}),
-      lse_view(lse.data(), kFloat32, {heads, tokens}), starts_view(starts.data(), {kDLInt, 32, 1}, {3});
+  const TensorView q_view(q.data(), kFloat32, {tokens, heads, dim}),
+      k_view(k.data(), kFloat32, {tokens, kv_heads, dim}), v_view(v.data(), kFloat32, {tokens, kv_heads, dim}),
+      o_view(o.data(), kFloat32, {tokens, heads, dim}), lse_view(lse.data(), kFloat32, {heads, tokens}),
+      starts_view(starts.data(), {kDLInt, 32, 1}, {3});
   triage::AttentionOptions options;
   options.causal = true;
   options.cu_seqlens_q = options.cu_seqlens_k = &starts_view;
