@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "verdict/user_kernel.h"
+
 namespace triage::verdict {
 
 /// What the program returns; scripts and CI rely on it. docs/verdict.md has the same list.
@@ -32,6 +34,7 @@ struct VerdictOptions {
   double timeout_seconds = 120;
   int shared_memory_kb = 0;             ///< limit to impose on GPU kernels; 0: none
   std::uint64_t seed = 1;
+  UserKernel user;                      ///< a kernel that is not Triage's own, instead of the registry's
 };
 
 struct ListOptions {

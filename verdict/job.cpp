@@ -31,6 +31,8 @@ Json to_json(const Job& job) {
   json["peers"] = job.peers;
   json["device"] = to_json(job.device);
   json["shared_memory_kb"] = job.shared_memory_kb;
+  const UserKernel& user = job.user;
+  if (user.given()) json["user"] = {{"library", user.library}, {"symbol", user.symbol}, {"op", user.op}, {"cuda", user.cuda}};
   return json;
 }
 
@@ -57,6 +59,11 @@ Job job_from_json(const Json& json) {
   job.peers = json.at("peers").get<bool>();
   job.device = device_from_json(json.at("device"));
   job.shared_memory_kb = json.at("shared_memory_kb").get<int>();
+  if (json.contains("user")) {
+    const Json& user = json.at("user");
+    job.user = {user.at("library").get<std::string>(), user.at("symbol").get<std::string>(),
+                user.at("op").get<std::string>(), user.at("cuda").get<bool>()};
+  }
   return job;
 }
 

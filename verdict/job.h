@@ -6,6 +6,7 @@
 
 #include "verdict/json.h"
 #include "verdict/receipt.h"
+#include "verdict/user_kernel.h"
 
 namespace triage::verdict {
 
@@ -30,6 +31,7 @@ struct Job {
   bool peers = true;
   ReceiptDevice device;   ///< the roofs, as the device job found them
   int shared_memory_kb = 0;
+  UserKernel user;        ///< to load before anything else
 };
 
 Json to_json(const Job& job);

@@ -72,6 +72,11 @@ void add_verdict_command(CLI::App& app, const std::vector<std::string>& compiler
   command->add_flag("--quick", options->quick, "The essential cases, shorter: under a minute on two cores")->group(filters);
   command->add_flag("!--no-peers", options->peers, "Time our kernels alone")->group(filters);
 
+  const char* own = "A kernel of your own (docs/verdict.md)";
+  command->add_option("--library", options->user.library, "Shared library that holds it; --op says what it computes")
+      ->type_name("LIB.so")->group(own);
+  command->add_option("--symbol", options->user.symbol, "Name of the function (triage/user_kernel.h)")->group(own);
+
   const char* running = "How";
   command->add_option("--timeout", options->timeout_seconds, "Seconds for a case; a grid or a crossover gets three times that")
       ->capture_default_str()->check(CLI::Range(0.1, 86400.0))->group(running);

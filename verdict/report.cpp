@@ -153,12 +153,16 @@ std::string crossover_sentence(const ReceiptCrossover& crossover) {
 }
 
 std::string grid_sentence(const ReceiptGrid& grid) {
-  if (grid.outcome != Outcome::ok) {
+  if (grid.outcome != Outcome::ok && grid.failed == 0) {
     return fmt::format("{}: the correctness grid {}: {}", grid.kernel, outcome_name(grid.outcome), grid.failure);
   }
   if (grid.failed > 0) {
     return fmt::format("{}: {} of {} problems of the correctness grid are wrong; the first: {}", grid.kernel, grid.failed,
                        grid.cases, grid.failure);
+  }
+  if (grid.cases == 0 && grid.refused > 0) {
+    return fmt::format("{}: it took none of the {} problems of the correctness grid: nothing was checked", grid.kernel,
+                       grid.refused);
   }
   const std::string refused = grid.refused > 0 ? fmt::format("; {} more it does not take", grid.refused) : "";
   return fmt::format("{}: {} problems of the correctness grid, all correct{}", grid.kernel, grid.cases, refused);
@@ -282,7 +286,7 @@ std::string report_text(const Run& run, bool colour) {
   section("Correctness grids", joined_lines(grid_sentences(run), "  "));
   const TextTable crossovers = crossover_table(run);
   if (!crossovers.empty()) section("Crossover against the dense product", crossovers.text());
-  section("Support matrix", matrix_text(run.matrix, colour));
+  if (!run.matrix.kernels.empty()) section("Support matrix", matrix_text(run.matrix, colour));
   section("Notes", joined_lines(notes(run), "  "));
   section("Not measured", joined_lines(absent_peers(run), "  "));
   section("What to use here", joined_lines(recommendations(run), "  "));
@@ -300,7 +304,7 @@ std::string report_markdown(const Run& run) {
     text += fmt::format("\n- {} {} {}: {}", outcome_word(result), result.kernel,
                         case_label(result.shape, result.shared_memory_kb), result.failure.empty() ? result.correct.detail : result.failure);
   });
-  text += "\n## Support matrix\n\n" + matrix_markdown(run.matrix);
+  if (!run.matrix.kernels.empty()) text += "\n## Support matrix\n\n" + matrix_markdown(run.matrix);
   const TextTable crossovers = crossover_table(run);
   if (!crossovers.empty()) text += "\n## Crossover against the dense product\n\n" + crossovers.markdown();
   const auto section = [&](const char* title, const std::vector<std::string>& lines) {

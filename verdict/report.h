@@ -12,7 +12,7 @@ namespace triage::verdict {
 
 struct Run {
   std::vector<Receipt> receipts;  ///< one a machine: the GPU first, then the CPU
-  SupportMatrix matrix;           ///< with this run's results in it
+  SupportMatrix matrix;           ///< with this run's results in it; empty for a user's kernel
   std::vector<std::string> remarks;  ///< sentences on the run as a whole
   bool quick = false;
 };

@@ -125,6 +125,8 @@ class VerdictRun {
   }
 
   bool broken() const { return broken_; }
+  /// A sentence if the user's kernel could not be loaded.
+  const std::string& user_kernel_failed() const { return user_kernel_failed_; }
 
  private:
   static int total_jobs(const VerdictPlan& plan) {
@@ -150,10 +152,12 @@ class VerdictRun {
     probe.cuda = machine.device.device_type == kDLCUDA;
     probe.ordinal = machine.device.device_id;
     probe.quick = options_.quick;
+    probe.user = options_.user;
     progress_.begin(probe.cuda ? "limits of the GPU" : "limits of the CPU");
     const Answer described = cases.run(probe);
     if (described.outcome != Outcome::ok) {
       progress_.end("the machine's limits: " + described.failure);
+      if (options_.user.given()) user_kernel_failed_ = described.failure;
       run.remarks.push_back(fmt::format("the {} could not be measured and was left out: {}", probe.cuda ? "GPU" : "CPU",
                                         described.failure));
       broken_ = true;
@@ -238,6 +242,7 @@ class VerdictRun {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   int left_out_ = 0, without_dense_peer_ = 0;
   bool broken_ = false;
+  std::string user_kernel_failed_;
 };
 
 int exit_code_of(const Run& run, bool broken) {
@@ -257,7 +262,10 @@ int exit_code_of(const Run& run, bool broken) {
     }
   }
   const bool nothing = std::all_of(run.receipts.begin(), run.receipts.end(), [](const Receipt& receipt) {
-    return receipt.cases.empty() && receipt.grids.empty() && receipt.crossovers.empty();
+    const bool checked = std::any_of(receipt.grids.begin(), receipt.grids.end(), [](const ReceiptGrid& grid) {
+      return grid.cases > 0 || grid.outcome != Outcome::ok;
+    });
+    return receipt.cases.empty() && !checked && receipt.crossovers.empty();
   });
   if (wrong) return kWrongResult;
   if (broken) return kHungOrCrashed;
@@ -290,19 +298,43 @@ SupportMatrix matrix_with(const Run& run, const std::string& folder, std::vector
   return make_matrix(registry_matrix_kernels(), receipts);
 }
 
+/// Turns --library, --symbol and --op into a row and a filter for it. A sentence if they do not fit together.
+std::string take_user_kernel(VerdictOptions& options) {
+  UserKernel& user = options.user;
+  if (!user.given()) return user.symbol.empty() ? "" : "--symbol needs --library, the shared library that holds it";
+  if (!options.kernels.empty()) return "--kernel names Triage's own kernels; with --library it is --symbol that counts";
+  if (options.ops.size() != 1) return "--library needs one --op: spmm, linear or sddmm";
+  user.op = options.ops.front();
+  if (options.device == "all") options.device = "cuda";  // GPU kernels are the rule; host pointers would crash one
+  user.cuda = options.device != "cpu";
+  try {
+    add_user_kernel(user);
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  options.kernels = {user.name()};
+  return "";
+}
+
 /// A sentence if the outputs asked for cannot all be had.
 std::string output_conflict(const VerdictOptions& options) {
   const int on_stdout = options.json + options.markdown + (options.html == "-");
   if (on_stdout > 1) return "--json, --md and --html - all write to standard output; choose one";
+  if (options.receipt && options.user.given()) return "--receipt is for Triage's own kernels, and refused with --library";
   if (options.receipt && faults_planted()) return fmt::format("--receipt is refused while {} is set", kFaultVariable);
   return "";
 }
 
 }  // namespace
 
-int run_verdict(const VerdictOptions& options) {
+int run_verdict(const VerdictOptions& given) {
+  VerdictOptions options = given;
   if (const std::string conflict = output_conflict(options); !conflict.empty()) {
     fmt::print(stderr, "triage verdict: {}\n", conflict);
+    return kUsage;
+  }
+  if (const std::string problem = take_user_kernel(options); !problem.empty()) {
+    fmt::print(stderr, "triage verdict: {}\n", problem);
     return kUsage;
   }
   const VerdictPlan plan = plan_verdict(options);
@@ -312,7 +344,11 @@ int run_verdict(const VerdictOptions& options) {
   }
   VerdictRun verdict(options, plan);
   Run run = verdict.run();
-  run.matrix = matrix_with(run, options.receipts, run.remarks);
+  if (!verdict.user_kernel_failed().empty()) {
+    fmt::print(stderr, "triage verdict: {}\n", verdict.user_kernel_failed());
+    return kUsage;
+  }
+  if (!options.user.given()) run.matrix = matrix_with(run, options.receipts, run.remarks);
   const int code = exit_code_of(run, verdict.broken());
   if (code == kTooNoisy) {
     run.remarks.push_back(fmt::format("more than half of the timings scatter by over {:.0f}%: too noisy to say how fast",

@@ -88,6 +88,7 @@ Job make_job(JobKind kind, const VerdictOptions& options, DLDevice device, const
   job.kernel = kernel.name;
   job.family = kernel.family;
   job.source_sha256 = kernel.source_sha256;
+  job.user = options.user;
   job.seed = options.seed;
   job.quick = options.quick;
   job.peers = options.peers;

@@ -20,6 +20,7 @@ namespace triage::verdict {
 namespace {
 
 Json answer_to(const Job& job) {
+  if (job.user.given()) load_user_kernel(job.user);
   JobContext context(job);
   const bool attention = job.op == kAttentionForward;
   switch (job.kind) {

@@ -14,7 +14,8 @@ namespace triage {
 
 enum class DType { float16, bfloat16, float32, float64 };
 enum class Operation { spmm, linear, sddmm };
-enum class Family { cpu, sm80, sm90, sm100 };
+/// `user`: not Triage's own; runs where its can_run says.
+enum class Family { cpu, sm80, sm90, sm100, user };
 
 /// Whether a kernel takes a problem; `reason` is a clause that completes "<kernel> cannot run: ...".
 struct Support {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <deque>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,11 @@ std::vector<const SparseGemmKernel*> list_kernels() {
   for (const auto& rows : {sm90_sparse_gemm_kernels(), sm80_sparse_gemm_kernels(), cpu_sparse_gemm_kernels()}) {
     for (const SparseGemmKernel& row : rows) list.push_back(&row);
   }
+  return list;
+}
+
+std::vector<const SparseGemmKernel*>& kernel_list() {
+  static std::vector<const SparseGemmKernel*> list = list_kernels();
   return list;
 }
 
@@ -64,6 +70,8 @@ Support family_runs_on(Family family, const Device& device) {
       return only_if(cc == 90, "a CUDA device of 9.0 (H100, H200)");
     case Family::sm100:
       return only_if(cc == 100, "a CUDA device of 10.0 (B200)");
+    case Family::user:
+      return {};
   }
   return {false, "its family is unknown"};
 }
@@ -75,7 +83,7 @@ Support built_for(const SparseGemmKernel& kernel, const Device& device) {
   if (kernel.launch == nullptr) return {false, "this build does not hold its code"};
   Support family = family_runs_on(kernel.family, device);
   if (!family.ok) return family;
-  if (!device.has_code) return {false, "this build holds no code for " + device.name};
+  if (!device.has_code && kernel.family != Family::user) return {false, "this build holds no code for " + device.name};
   return {};
 }
 
@@ -157,13 +165,17 @@ const char* family_name(Family family) {
       return "sm90";
     case Family::sm100:
       return "sm100";
+    case Family::user:
+      return "user";
   }
   return "unknown";
 }
 
-std::span<const SparseGemmKernel* const> sparse_gemm_kernels() {
-  static const std::vector<const SparseGemmKernel*> list = list_kernels();
-  return list;
+std::span<const SparseGemmKernel* const> sparse_gemm_kernels() { return kernel_list(); }
+
+void add_sparse_gemm_kernel(const SparseGemmKernel& kernel) {
+  static std::deque<SparseGemmKernel> added;  // rows stay where they are
+  kernel_list().push_back(&added.emplace_back(kernel));
 }
 
 Support judge(const SparseGemmKernel& kernel, const SparseGemmProblem& problem, const Device& device) {

@@ -22,6 +22,10 @@ bool lists_dtype(std::string_view dtypes, DType dtype);
 /// Every kernel of block-sparse GEMM, in order of preference.
 std::span<const SparseGemmKernel* const> sparse_gemm_kernels();
 
+/// Adds a row behind the others, for this process alone: a kernel that is not Triage's own (`triage verdict --library`).
+/// The row's strings must live on. Call it before anything else uses the registry from another thread.
+void add_sparse_gemm_kernel(const SparseGemmKernel& kernel);
+
 /// Whether kernels of `family` run on `device`, whatever this build holds (the support matrix asks about other
 /// machines).
 Support family_runs_on(Family family, const Device& device);
