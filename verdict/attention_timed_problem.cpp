@@ -100,8 +100,11 @@ TimedAttention::TimedAttention(const bench::AttentionShape& shape, DLDevice devi
     o_.push_back(make(static_cast<std::size_t>(q_rows * shape.head_dim_v) * size));
     lse_.push_back(make(static_cast<std::size_t>(q_rows) * 4));
   }
-  sinks_ = make(static_cast<std::size_t>(shape.heads) * 4);
-  fill_centred(DType::float32, sinks_.data(), 1, shape.heads, seed * 32 + kSinks, device_, stream_);
+  std::vector<float> sinks(static_cast<std::size_t>(shape.heads));
+  fill_centred(DType::float32, sinks.data(), 1, shape.heads, seed * 32 + kSinks, {kDLCPU, 0}, nullptr);
+  sinks_ = make(sinks.size() * 4);
+  copy_bytes(sinks_.data(), device_, sinks.data(), {kDLCPU, 0}, sinks.size() * 4, stream_, "upload of the sinks");
+  synchronize(device_, stream_);
   if (shape.varlen) {
     cu_q_ = cu_k_ = {0};
     for (std::int64_t b = 0; b < shape.batch; ++b) {

@@ -202,7 +202,7 @@ TEST_P(SparseGemm, NanAndInfinityPropagate) {
 TEST_P(SparseGemm, BetaZeroIgnoresTheOutput) {
   if (row().operation == Operation::linear) GTEST_SKIP() << "linear has no beta";
   const ForcedKernel forced(row().kernel);
-  ProblemSpec s = spec(3 * row().block, 3 * row().block, 20, "equal_rows", 0.6);
+  ProblemSpec s = spec(3 * row().block, 3 * row().block, 72, "equal_rows", 0.6);
   Problem written(s, row().device());
   run_and_check(written);
   s.beta = 1;
