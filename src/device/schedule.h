@@ -34,8 +34,9 @@ struct ScheduleSpec {
                            ///< divides rows_per_group
   int columns_per_stage = 1;  ///< most union columns in a stage, 1 .. 16
   int blocks_per_stage = 1;   ///< most blocks in a stage, rows_per_group * column_run .. 255
-  int column_run = 1;  ///< 1, 2 or 4, divides columns_per_stage: union columns come in whole, aligned runs of so many
-                       ///< neighbours, those without a block (even past the last column) among them; one copy loads a run
+  int column_run =
+      1;  ///< 1, 2 or 4, divides columns_per_stage: union columns come in whole, aligned runs of so many
+          ///< neighbours, those without a block (even past the last column) among them; one copy loads a run
   friend bool operator==(const ScheduleSpec&, const ScheduleSpec&) = default;
 };
 

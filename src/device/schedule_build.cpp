@@ -26,7 +26,8 @@ void check_spec(const ScheduleSpec& s) {
     fail("column_run is " + std::to_string(s.column_run) + ", accepted: 1, 2 or 4, a divisor of columns_per_stage");
   }
   if (s.blocks_per_stage < s.rows_per_group * s.column_run || s.blocks_per_stage > 255) {
-    fail("blocks_per_stage is " + std::to_string(s.blocks_per_stage) + ", accepted: rows_per_group * column_run to 255");
+    fail("blocks_per_stage is " + std::to_string(s.blocks_per_stage) +
+         ", accepted: rows_per_group * column_run to 255");
   }
 }
 

@@ -17,8 +17,8 @@ inline constexpr int kMinSplitStages = 16;  ///< a group shorter than this is ne
 ///
 /// Group g begins at stage g + floor(crow[g * rows_per_group] * slots_num / slots_den). That leaves each group the most
 /// stages that its blocks can need without knowing the other groups' counts, so one pass builds all groups at once.
-/// With n blocks, S = blocks_per_stage and runs of r = column_run columns, of which a stage holds C = columns_per_stage / r
-/// and each has at least one block and at most R = rows_per_group * r, a group has at most
+/// With n blocks, S = blocks_per_stage and runs of r = column_run columns, of which a stage holds C = columns_per_stage
+/// / r and each has at least one block and at most R = rows_per_group * r, a group has at most
 ///   1 + n / min(C, S - R + 1)   stages: a stage is cut with C runs in it, or because the next run would exceed S;
 ///   1 + n / C + 2 * n / S       stages: of two neighbours cut for the second reason, the blocks together exceed S.
 /// The smaller ratio is taken. The greedy cut never makes more.

@@ -1,9 +1,9 @@
-// Which tile a cluster of CTAs computes next. Persistent clusters take tiles from a counter in global memory, so that one
-// long tile delays nobody: tiles come longest first, what is left at the end is short. A tile is bound late, when the
-// producer needs it, because a tile taken early waits behind the one before it while other clusters run dry.
+// Which tile a cluster of CTAs computes next. Persistent clusters take tiles from a counter in global memory, so that
+// one long tile delays nobody: tiles come longest first, what is left at the end is short. A tile is bound late, when
+// the producer needs it, because a tile taken early waits behind the one before it while other clusters run dry.
 //
-// One thread of the leader CTA takes a number, turns it into a description of the tile, and stores that into a ring in the
-// shared memory of every CTA of the cluster.
+// One thread of the leader CTA takes a number, turns it into a description of the tile, and stores that into a ring in
+// the shared memory of every CTA of the cluster.
 //
 //   full[i]  (each CTA's own): 1 arrival, of that CTA's producer thread, and the bytes that the leader stores
 //   empty[i] (the leader's):   every reader of the cluster, once it has read the entry
@@ -19,10 +19,10 @@ namespace triage::device {
 /// What everybody needs to know of a tile.
 struct TileInfo {
   static constexpr int kWords = 5;
-  std::int32_t group;        ///< -1: there are no more tiles
+  std::int32_t group;  ///< -1: there are no more tiles
   std::int32_t stage_begin;
   std::int32_t stage_count;
-  std::int32_t split_slot;   ///< -1: the whole group
+  std::int32_t split_slot;  ///< -1: the whole group
   std::int32_t token_tile;
 };
 static_assert(sizeof(TileInfo) == 4 * TileInfo::kWords, "stored word by word");
@@ -42,7 +42,8 @@ __device__ __forceinline__ void tile_ring_init(TileRing& ring, int readers) {
   }
 }
 
-/// Takes tiles for the cluster, for the producer of each CTA. One thread calls `feed`; all that own the feeder call `advance`.
+/// Takes tiles for the cluster, for the producer of each CTA. One thread calls `feed`; all that own the feeder call
+/// `advance`.
 template <int kCluster>
 class TileFeeder {
  public:
@@ -53,25 +54,20 @@ class TileFeeder {
   __device__ void feed(const Take& take) {
     const std::uint32_t full = ptx::shared_address(&ring_.full[entry_]);
     const std::uint32_t empty = ptx::shared_address(&ring_.empty[entry_]);
-    if constexpr (kCluster == 1) {
-      ptx::mbarrier_wait(empty, parity_);
-      ring_.info[entry_] = take();
-      ptx::mbarrier_arrive(full);
-    } else {
-      ptx::barrier_expect(full, sizeof(TileInfo));
-      if (ptx::cluster_cta_rank() == 0) {
-        ptx::mbarrier_wait(empty, parity_);
-        const TileInfo info = take();
-        const std::int32_t words[TileInfo::kWords] = {info.group, info.stage_begin, info.stage_count, info.split_slot,
-                                                      info.token_tile};
-        const std::uint32_t place = ptx::shared_address(&ring_.info[entry_]);
+    // Stores that the barrier counts, also to this CTA: an arrival may overtake an ordinary store.
+    ptx::barrier_expect(full, sizeof(TileInfo));
+    if (kCluster > 1 && ptx::cluster_cta_rank() != 0) return;
+    ptx::mbarrier_wait(empty, parity_);
+    const TileInfo info = take();
+    const std::int32_t words[TileInfo::kWords] = {info.group, info.stage_begin, info.stage_count, info.split_slot,
+                                                  info.token_tile};
+    const std::uint32_t place = ptx::shared_address(&ring_.info[entry_]);
 #pragma unroll
-        for (int cta = 0; cta < kCluster; cta++) {
-          const std::uint32_t to = ptx::cluster_address(place, cta), barrier = ptx::cluster_address(full, cta);
+    for (int cta = 0; cta < kCluster; cta++) {
+      const std::uint32_t to = kCluster > 1 ? ptx::cluster_address(place, cta) : place;
+      const std::uint32_t barrier = kCluster > 1 ? ptx::cluster_address(full, cta) : full;
 #pragma unroll
-          for (int i = 0; i < TileInfo::kWords; i++) ptx::cluster_store_word(to + 4 * i, words[i], barrier);
-        }
-      }
+      for (int i = 0; i < TileInfo::kWords; i++) ptx::cluster_store_word(to + 4 * i, words[i], barrier);
     }
   }
   __device__ void advance() {

@@ -54,9 +54,9 @@ Support can_run_product(const SparseGemmProblem& problem, const Device& device) 
   return can_run(problem, device);
 }
 
-template <int kBlock>
+template <int kBlock, bool kLinear>
 std::optional<ScheduleSpec> product_spec(const Device&) {
-  return product_schedule(kBlock);
+  return product_schedule(kBlock, kLinear);
 }
 
 template <int kBlock>
@@ -89,7 +89,7 @@ constexpr SparseGemmKernel spmm_row(const char* name) {
           "float16 bfloat16",
           kSmall ? "src/sparse_gemm/sm90_spmm_small.cu" : "src/sparse_gemm/sm90_spmm_large.cu",
           can_run_product,
-          product_spec<kBlock>,
+          product_spec<kBlock, false>,
           product_bytes,
           kSmall ? TRIAGE_SM90_CODE(launch_spmm_small) : TRIAGE_SM90_CODE(launch_spmm_large),
           TRIAGE_SM90_CODE(prepack)};
@@ -105,7 +105,7 @@ constexpr SparseGemmKernel linear_row(const char* name) {
           "float16 bfloat16",
           kSmall ? "src/sparse_gemm/sm90_linear_small.cu" : "src/sparse_gemm/sm90_linear_large.cu",
           can_run_product,
-          product_spec<kBlock>,
+          product_spec<kBlock, true>,
           product_bytes,
           kSmall ? TRIAGE_SM90_CODE(launch_linear_small) : TRIAGE_SM90_CODE(launch_linear_large),
           TRIAGE_SM90_CODE(prepack)};

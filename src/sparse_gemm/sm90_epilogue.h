@@ -33,29 +33,47 @@ class ChunkWriter {
   static_assert(kTiles == 4 || kTiles == 8, "a chunk's rows must be as long as a swizzle pattern: 64 or 128 bytes");
 
   /// @param barrier one mbarrier of the warpgroup (1 arrival), for loads of the old output.
-  __device__ ChunkWriter(const CUtensorMap* map, const ProductParams& params, std::uint32_t staging, std::uint32_t barrier,
-                         int group)
+  __device__ ChunkWriter(const CUtensorMap* map, const ProductParams& params, std::uint32_t staging,
+                         std::uint32_t barrier, int group)
       : map_(map), params_(params), staging_(staging), barrier_(barrier), group_(group) {}
+
+  /// A finished chunk: two output elements a word, in the order of the accumulators.
+  using Words = std::uint32_t[2 * kTiles];
 
   /// @param x accumulators of the chunk, 4 per tile of 8 columns. @param row, col the chunk's place in the output.
   __device__ void write(float (&x)[4 * kTiles], int row, int col) {
-    const int thread = threadIdx.x % 128, lane = threadIdx.x % 32, warp = thread / 32;
-    const std::uint32_t buffer = staging_ + buffer_ * kBytes;
-    if (++buffer_ == kBuffers) buffer_ = 0;
+    Words words;
+    if (!kLinear && params_.beta != 0.0f) {
+#pragma unroll
+      for (int i = 0; i < 4 * kTiles; i++) x[i] *= params_.alpha;
+      add_old_output(x, row, col);
+      convert(x, words);
+    } else {
+      pack(x, words);
+    }
+    put(words, row, col);
+  }
+
+  /// The first half of `write` if beta is 0: alpha or activation, and conversion.
+  __device__ void pack(float (&x)[4 * kTiles], Words& words) const {
     if constexpr (kLinear) {
       device::activate(x, params_.activation);
     } else {
 #pragma unroll
       for (int i = 0; i < 4 * kTiles; i++) x[i] *= params_.alpha;
-      if (params_.beta != 0.0f) add_old_output(x, buffer, row, col, thread, lane, warp);
     }
+    convert(x, words);
+  }
 
+  /// The second half: into shared memory and on to the output.
+  __device__ void put(const Words& words, int row, int col) {
+    const int thread = threadIdx.x % 128, lane = threadIdx.x % 32, warp = thread / 32;
+    const std::uint32_t buffer = staging_ + buffer_ * kBytes;
+    if (++buffer_ == kBuffers) buffer_ = 0;
 #pragma unroll
     for (int j = 0; j < kTiles; j += 2) {
-      const std::uint32_t words[4] = {
-          device::pack2<Element>(x[4 * j], x[4 * j + 1]), device::pack2<Element>(x[4 * j + 2], x[4 * j + 3]),
-          device::pack2<Element>(x[4 * j + 4], x[4 * j + 5]), device::pack2<Element>(x[4 * j + 6], x[4 * j + 7])};
-      ptx::stmatrix_x4<kTransposed>(buffer + tile_offset(j, lane, warp), words);
+      const std::uint32_t four[4] = {words[2 * j], words[2 * j + 1], words[2 * j + 2], words[2 * j + 3]};
+      ptx::stmatrix_x4<kTransposed>(buffer + tile_offset(j, lane, warp), four);
     }
     ptx::fence_async_shared();
     if (thread == 0) ptx::bulk_wait_read<kBuffers - 2>();
@@ -72,7 +90,8 @@ class ChunkWriter {
   }
 
  private:
-  // Where this lane's row of the four 8x8 matrices of tiles j and j + 1 lies: (rows 0-7, j), (8-15, j), (0-7, j + 1), ...
+  // Where this lane's row of the four 8x8 matrices of tiles j and j + 1 lies: (rows 0-7, j), (8-15, j), (0-7, j + 1),
+  // ...
   __device__ static int tile_offset(int j, int lane, int warp) {
     const int upper = lane / 8 % 2, next = lane / 16;
     if constexpr (kTransposed) {
@@ -82,8 +101,15 @@ class ChunkWriter {
     }
   }
 
-  __device__ void add_old_output(float (&x)[4 * kTiles], std::uint32_t buffer, int row, int col, int thread, int lane,
-                                 int warp) {
+  __device__ static void convert(const float (&x)[4 * kTiles], Words& words) {
+#pragma unroll
+    for (int i = 0; i < 2 * kTiles; i++) words[i] = device::pack2<Element>(x[2 * i], x[2 * i + 1]);
+  }
+
+  // Reads into the buffer that `put` uses next.
+  __device__ void add_old_output(float (&x)[4 * kTiles], int row, int col) {
+    const int thread = threadIdx.x % 128, lane = threadIdx.x % 32, warp = thread / 32;
+    const std::uint32_t buffer = staging_ + buffer_ * kBytes;
     if (thread == 0) {
       ptx::barrier_expect(barrier_, kBytes);
       ptx::tma_load(buffer, map_, barrier_, col, row);

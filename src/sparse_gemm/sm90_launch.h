@@ -1,5 +1,5 @@
-// From a validated call to tensor maps, parameters and launches, for spmm and linear. Included by the files that hold the
-// kernels' code.
+// From a validated call to tensor maps, parameters and launches, for spmm and linear. Included by the files that hold
+// the kernels' code.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -66,11 +66,13 @@ void run_product(const SparseGemmCall& call, const ProductParams& params, Kernel
                  const CUtensorMap& out_map, const Maps&... in_maps) {
   static_assert(sizeof(Storage) <= kSharedMemory, "the configuration must fit the shared memory of a CTA");
   const auto stream = static_cast<cudaStream_t>(call.stream);
-  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sizeof(Storage))),
-             "cudaFuncSetAttribute of an sm90 kernel");
+  cuda_check(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sizeof(Storage))),
+      "cudaFuncSetAttribute of an sm90 kernel");
   const std::int64_t tiles = std::int64_t{call.schedule.item_capacity} * params.token_tiles;
   const std::int64_t clusters = std::min<std::int64_t>(tiles, call.device->multiprocessors / Config::kCluster);
-  kernel<<<static_cast<unsigned>(clusters * Config::kCluster), kThreads, sizeof(Storage), stream>>>(in_maps..., out_map, params);
+  kernel<<<static_cast<unsigned>(clusters * Config::kCluster), kThreads, sizeof(Storage), stream>>>(in_maps..., out_map,
+                                                                                                    params);
   cuda_check(cudaGetLastError(), "launch of an sm90 kernel");
   if (call.schedule.split_slots == 0) return;
   const dim3 ctas(static_cast<unsigned>(params.token_tiles * Config::kCluster),

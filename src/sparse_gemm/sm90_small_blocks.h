@@ -3,26 +3,26 @@
 //   spmm:   C[row, token] = alpha * sum_k S[row, k] * B[k, token] + beta * C
 //   linear: Y[token, row] = act(sum_k X[token, k] * S[row, k] + bias[row])
 //
-// Tile: kRows block rows (one group of the schedule) times 128 tokens. Roles are transposed: 64 tokens of the dense panel are
-// wgmma's M side, one sparse block its N side (N = 16 or 32), both from shared memory, so nothing is padded. A stage holds a
-// few union columns of the dense panel and the blocks that fall into them; each consumer warpgroup owns half of the block
-// rows and all tokens. Per block row it walks through the set bits of a 16-bit column mask; rows are unrolled, so the
-// accumulators are static; absent blocks cost nothing.
+// Tile: kRows block rows (one group of the schedule) times 128 tokens. Roles are transposed: 64 tokens of the dense
+// panel are wgmma's M side, one sparse block its N side (N = 16 or 32), both from shared memory, so nothing is padded.
+// A stage holds a few union columns of the dense panel and the blocks that fall into them; each consumer warpgroup owns
+// half of the block rows and all tokens. Per block row it walks through the set bits of a 16-bit column mask; rows are
+// unrolled, so the accumulators are static; absent blocks cost nothing.
 //
 // | warps | role     | work                                                                                        |
 // |-------|----------|---------------------------------------------------------------------------------------------|
 // | 0-3   | consumer | upper half of the group's block rows: wgmma, epilogue                                       |
 // | 4-7   | consumer | lower half                                                                                  |
-// | 8     | producer | TMA of dense columns (own tokens), bulk copy of packed blocks (half each, to all CTAs)      |
-// | 9-11  | idle     | (setmaxnreg needs whole warpgroups)                                                         |
+// | 8     | producer | one thread: TMA of dense columns (own tokens), bulk copy of packed blocks (half each)       |
+// | 9     | planner  | one thread: next tiles and the records of their stages (sm90_plan.h)                        |
+// | 10-11 | idle     | (setmaxnreg needs whole warpgroups)                                                         |
 //
 // | barrier  | arrivals                                     | completes when                                          |
 // |----------|----------------------------------------------|---------------------------------------------------------|
 // | full[s]  | 1 (own producer) + bytes                     | a stage's columns and blocks have arrived               |
 // | empty[s] | 8 consumer warps of each CTA of the cluster  | nobody reads the stage any more                         |
 // | old[g]   | 1 (thread 0 of the warpgroup) + bytes        | a chunk of the old output has arrived (beta != 0)       |
-// | ring     | see device/tile_scheduler.h                  |                                                         |
-//
+// | ring, plan | see device/tile_scheduler.h, sm90_plan.h   |                                                         |
 #pragma once
 
 #include "device/pipeline.h"
@@ -30,18 +30,20 @@
 #include "ptx/elect.h"
 #include "ptx/wgmma.h"
 #include "sparse_gemm/sm90_epilogue.h"
+#include "sparse_gemm/sm90_plan.h"
 
 namespace triage::sm90 {
 
 /// @tparam kRows block rows per group. @tparam kColumns, kBlocks most union columns and blocks in a stage.
-/// @tparam kRun linear: union columns come in aligned runs of this many, loaded with one box; the schedule's column_run.
-template <typename ElementT, bool kLinearV, int kBlockV, int kRowsV, int kColumnsV, int kBlocksV, int kStagesV, int kClusterV,
-          int kRunV = 1, int kBuffersV = 2>
+/// @tparam kRun linear: union columns come in aligned runs of this many, loaded with one box; the schedule's
+/// column_run.
+template <typename ElementT, bool kLinearV, int kBlockV, int kRowsV, int kColumnsV, int kBlocksV, int kStagesV,
+          int kClusterV, int kRunV = 1, int kBuffersV = 2, int kAheadV = 4>
 struct SmallBlockConfig {
   using Element = ElementT;
   static constexpr bool kLinear = kLinearV;
   static constexpr int kBlock = kBlockV, kRows = kRowsV, kColumns = kColumnsV, kBlocks = kBlocksV, kStages = kStagesV,
-                       kCluster = kClusterV, kRun = kRunV, kBuffers = kBuffersV;
+                       kCluster = kClusterV, kRun = kRunV, kBuffers = kBuffersV, kAhead = kAheadV;
   static constexpr int kTokens = 128;
   static constexpr int kGroupRows = kRows / kConsumerGroups;  ///< block rows of one consumer warpgroup
   static constexpr int kBlockBytes = kBlock * kBlock * 2;
@@ -70,65 +72,55 @@ struct SmallBlockStorage {
   EpilogueStorage<4096, C::kBuffers> epilogue[kConsumerGroups];
   device::PipelineBarriers<C::kStages> pipeline;
   device::TileRing ring;
-  RecordRing records;
+  PlanRing<C::kAhead, 0> plan;
   std::uint64_t old[kConsumerGroups];
 };
 
-/// One warp: fills stages for every tile of the CTA. One elected thread issues all copies of a stage: from its registers a
-/// copy costs some ten cycles; with an election or a loop over lanes for each, about a hundred.
+/// One thread: fills stages for every tile of the CTA. From its registers a copy costs some ten cycles; with an
+/// election or a loop over lanes for each, about a hundred.
 template <typename C>
 __device__ __forceinline__ void small_block_produce(SmallBlockStorage<C>& storage, const CUtensorMap* dense_map,
-                                                    const ProductParams& params, int item_count) {
-  const int lane = threadIdx.x % 32;
+                                                    const ProductParams& params) {
   const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
-  TileWalk<C::kCluster> walk(storage.ring, params, item_count, lane);
   device::PipelineState<C::kStages> state(1);
-  RecordStream records(storage.records, lane);
+  PlanReader plan(storage.plan);
 
-  for (;;) {
-    const device::TileInfo tile = walk.next();
-    if (tile.group < 0) break;
-    const int token = (tile.token_tile * C::kCluster + rank) * C::kTokens;
-    records.open(params.stages + tile.stage_begin);
-    for (int s = 0; s < tile.stage_count; s++) {
-      walk.at_stage(s);
-      const StageRecord& record = records.next();
-      auto& stage = storage.stages[state.slot];
-      const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[state.slot]);
-      const std::uint32_t dense = ptx::shared_address(stage.dense), values = ptx::shared_address(stage.blocks);
-      ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[state.slot]), state.parity);
-      if (ptx::elect_one()) {
-        const int columns = record.column_count, blocks = record.block_count;
-        const RecordColumns<C::kColumns> in(record);
-        ptx::barrier_expect(full, columns * C::kColumnBytes + blocks * C::kBlockBytes);
-        // Packed blocks of a stage are contiguous. In a cluster, each CTA reads its share and delivers it to all.
-        const int begin = blocks * rank / C::kCluster, end = blocks * (rank + 1) / C::kCluster;
-        const auto* source = static_cast<const std::uint8_t*>(params.packed) +
-                             static_cast<std::int64_t>(record.first_block + begin) * C::kBlockBytes;
-        if constexpr (C::kCluster == 1) {
-          if (end > 0) ptx::bulk_load(values, source, end * C::kBlockBytes, full);
-        } else if (end > begin) {
-          ptx::bulk_load_multicast(values + begin * C::kBlockBytes, source, (end - begin) * C::kBlockBytes, full,
-                                   (1 << C::kCluster) - 1);
-        }
-#pragma unroll
-        for (int j = 0; j < C::kColumns; j += C::kRun) {
-          if (j >= columns) break;
-          const int k = in.column[j] * C::kBlock;
-          const std::uint32_t place = dense + j * C::kColumnBytes;
-          if constexpr (C::kLinear) {  // a box: 128 tokens x one run of columns
-            ptx::tma_load(place, dense_map, full, k, token, params.dense_policy);
-          } else if (params.sliced_dense) {  // two slices of 64 tokens x the rows of B that the block column covers
-            ptx::tma_load_3d(place, dense_map, full, 0, k, token / 64, params.dense_policy);
-          } else {
-            ptx::tma_load_3d(place, dense_map, full, token, k, 0, params.dense_policy);
-            ptx::tma_load_3d(place + C::kColumnBytes / 2, dense_map, full, token + 64, k, 0, params.dense_policy);
-          }
-        }
-      }
-      __syncwarp();
-      state.advance();
+  while (plan.next()) {
+    const int token = (plan.token_tile * C::kCluster + rank) * C::kTokens;
+    const int columns = plan.record().column_count, blocks = plan.record().block_count;
+    const int first_block = plan.record().first_block;
+    const RecordColumns<C::kColumns> in(plan.record());
+    auto& stage = storage.stages[state.slot];
+    const std::uint32_t full = ptx::shared_address(&storage.pipeline.full[state.slot]);
+    const std::uint32_t dense = ptx::shared_address(stage.dense), values = ptx::shared_address(stage.blocks);
+    ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.empty[state.slot]), state.parity);
+    ptx::barrier_expect(full, columns * C::kColumnBytes + blocks * C::kBlockBytes);
+    // Packed blocks of a stage are contiguous. In a cluster, each CTA reads its share and delivers it to all.
+    const int begin = blocks * rank / C::kCluster, end = blocks * (rank + 1) / C::kCluster;
+    const auto* source = static_cast<const std::uint8_t*>(params.packed) +
+                         static_cast<std::int64_t>(first_block + begin) * C::kBlockBytes;
+    if constexpr (C::kCluster == 1) {
+      if (end > 0) ptx::bulk_load(values, source, end * C::kBlockBytes, full);
+    } else if (end > begin) {
+      ptx::bulk_load_multicast(values + begin * C::kBlockBytes, source, (end - begin) * C::kBlockBytes, full,
+                               (1 << C::kCluster) - 1);
     }
+#pragma unroll
+    for (int j = 0; j < C::kColumns; j += C::kRun) {
+      if (j >= columns) break;
+      const int k = in.column[j] * C::kBlock;
+      const std::uint32_t place = dense + j * C::kColumnBytes;
+      if constexpr (C::kLinear) {  // a box: 128 tokens x one run of columns
+        ptx::tma_load(place, dense_map, full, k, token, params.dense_policy);
+      } else if (params.sliced_dense) {  // two slices of 64 tokens x the rows of B that the block column covers
+        ptx::tma_load_3d(place, dense_map, full, 0, k, token / 64, params.dense_policy);
+      } else {
+        ptx::tma_load_3d(place, dense_map, full, token, k, 0, params.dense_policy);
+        ptx::tma_load_3d(place + C::kColumnBytes / 2, dense_map, full, token + 64, k, 0, params.dense_policy);
+      }
+    }
+    plan.release();
+    state.advance();
   }
 }
 
@@ -138,7 +130,8 @@ using SmallBlockAccumulators = float[C::kGroupRows][2][C::kBlock / 2];
 
 /// One stage's products. All values but the accumulators are uniform in the warp.
 template <typename C>
-__device__ __forceinline__ void small_block_multiply(SmallBlockAccumulators<C>& acc, std::uint32_t dense, std::uint32_t blocks,
+__device__ __forceinline__ void small_block_multiply(SmallBlockAccumulators<C>& acc, std::uint32_t dense,
+                                                     std::uint32_t blocks,
                                                      const std::uint32_t (&masks)[C::kGroupRows]) {
   using Element = typename C::Element;
   constexpr ptx::Major kDenseMajor = C::kLinear ? ptx::Major::k : ptx::Major::mn;
@@ -221,8 +214,8 @@ __device__ __forceinline__ void small_block_store(SmallBlockAccumulators<C>& acc
 template <typename C>
 __device__ __forceinline__ float* small_block_partial(const ProductParams& params, int slot, int token_tile) {
   constexpr std::int64_t kFloats = C::kGroupRows * C::kBlock * 128 * kConsumerGroups;
-  return params.partial +
-         (static_cast<std::int64_t>(slot) * params.token_tiles * C::kCluster + token_tile) * kFloats + threadIdx.x;
+  return params.partial + (static_cast<std::int64_t>(slot) * params.token_tiles * C::kCluster + token_tile) * kFloats +
+         threadIdx.x;
 }
 
 /// One of two warpgroups: multiplies and writes its half of every tile.
@@ -234,13 +227,14 @@ __device__ __forceinline__ void small_block_consume(SmallBlockStorage<C>& storag
   const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
   device::TileReader<C::kCluster> tiles(storage.ring);
   device::PipelineState<C::kStages> state(0);
-  MaskStream<C::kGroupRows> stream(group, lane);
+  MaskReader<PlanRing<C::kAhead, 0>, C::kGroupRows> stage_masks(storage.plan, group, lane);
   ChunkWriter<typename C::Element, C::kLinear, C::kChunkTiles, !C::kLinear, C::kBuffers> writer(
-      out_map, params, ptx::shared_address(storage.epilogue[group].staging), ptx::shared_address(&storage.old[group]), group);
+      out_map, params, ptx::shared_address(storage.epilogue[group].staging), ptx::shared_address(&storage.old[group]),
+      group);
   // Lane i of each warp releases a stage to CTA i of the cluster.
-  const std::uint32_t empty = C::kCluster > 1
-                                  ? ptx::cluster_address(ptx::shared_address(storage.pipeline.empty), lane % C::kCluster)
-                                  : ptx::shared_address(storage.pipeline.empty);
+  const std::uint32_t empty =
+      C::kCluster > 1 ? ptx::cluster_address(ptx::shared_address(storage.pipeline.empty), lane % C::kCluster)
+                      : ptx::shared_address(storage.pipeline.empty);
   const auto release = [&](int slot) {
     if (lane >= C::kCluster) return;
     if constexpr (C::kCluster > 1) {
@@ -252,19 +246,19 @@ __device__ __forceinline__ void small_block_consume(SmallBlockStorage<C>& storag
 
   SmallBlockAccumulators<C> acc;
   device::TileInfo tile = tiles.next(lane);
-  if (tile.group >= 0) stream.open(params.stages + tile.stage_begin);
   while (tile.group >= 0) {
     const int row = (tile.group * C::kRows + group * C::kGroupRows) * C::kBlock;
     small_block_start<C>(acc, params, row, tile.split_slot < 0);
-    stream.decode();
+    if (tile.stage_count > 0) stage_masks.next();
     for (int s = 0; s < tile.stage_count; s++) {
       auto& stage = storage.stages[state.slot];
       ptx::mbarrier_wait(ptx::shared_address(&storage.pipeline.full[state.slot]), state.parity);
       ptx::wgmma_fence();
       small_block_multiply<C>(acc, ptx::shared_address(stage.dense),
-                              ptx::shared_address(stage.blocks) + stream.first_block * C::kBlockBytes, stream.masks);
+                              ptx::shared_address(stage.blocks) + stage_masks.first_block * C::kBlockBytes,
+                              stage_masks.masks);
       ptx::wgmma_commit();
-      stream.advance();  // while the products run
+      if (s + 1 < tile.stage_count) stage_masks.next();  // while the products run
       ptx::wgmma_wait<0>();
       release(state.slot);
       state.advance();
@@ -276,7 +270,6 @@ __device__ __forceinline__ void small_block_consume(SmallBlockStorage<C>& storag
     }
     const device::TileInfo done = tile;
     tile = tiles.next(lane);
-    if (tile.group >= 0) stream.open(params.stages + tile.stage_begin);  // lands during the epilogue
 
     const int token_tile = done.token_tile * C::kCluster + rank;
     if (done.split_slot < 0) {
@@ -307,6 +300,7 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
     }
     for (int g = 0; g < kConsumerGroups; g++) ptx::mbarrier_init(ptx::shared_address(&storage.old[g]), 1);
     device::tile_ring_init(storage.ring, (4 * kConsumerGroups + 1) * C::kCluster);
+    storage.plan.init(1 + 4 * kConsumerGroups);
     ptx::fence_barrier_init();
   }
   if constexpr (C::kCluster > 1) {
@@ -317,7 +311,9 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
   const int item_count = *params.item_count;
   if (threadIdx.x >= 128 * kConsumerGroups) {
     ptx::give_registers<kProducerRegisters>();
-    if (threadIdx.x < 128 * kConsumerGroups + 32) small_block_produce<C>(storage, &dense_map, params, item_count);
+    const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32 - 4 * kConsumerGroups, 0);
+    if (warp == 0 && ptx::elect_one()) small_block_produce<C>(storage, &dense_map, params);
+    if (warp == 1 && ptx::elect_one()) plan_stages<C::kCluster>(storage.plan, storage.ring, params, item_count);
   } else {
     ptx::take_registers<kConsumerRegisters>();
     small_block_consume<C>(storage, &out_map, params);
@@ -328,7 +324,8 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(C::kCluster, 1, 
 /// Adds the partial sums of split groups, slot after slot, and finishes them. blockIdx.x: token tile; y: split group.
 template <typename C>
 __global__ void __launch_bounds__(128 * kConsumerGroups)
-    small_block_combine_kernel(const __grid_constant__ CUtensorMap out_map, const __grid_constant__ ProductParams params) {
+    small_block_combine_kernel(const __grid_constant__ CUtensorMap out_map,
+                               const __grid_constant__ ProductParams params) {
   __shared__ EpilogueStorage<4096, C::kBuffers> epilogue[kConsumerGroups];
   __shared__ std::uint64_t old[kConsumerGroups];
   const int group = threadIdx.x / 128;

@@ -13,7 +13,8 @@ void launch(const SparseGemmCall& call) {
   constexpr ProductShape kShape = product_shape(kBlock);
   // Blocks of 128 have one chain of products a slot; two may be in flight.
   using Config = LargeBlockConfig<Element, false, kBlock, kShape.rows, kShape.tokens, kShape.columns, kShape.stages,
-                                  kShape.strip_slots, kCluster, /*kDeferred=*/kBlock == 128, /*kChunkTiles=*/4, kShape.buffers>;
+                                  kShape.strip_slots, kCluster, /*kDeferred=*/kBlock == 128, /*kChunkTiles=*/4,
+                                  kShape.buffers, kShape.ahead, /*kHold=*/kBlock == 128>;
   const bool bfloat16 = call.problem.dtype == DType::bfloat16;
   const ProductParams params = begin_product<Config>(call);
   const CUtensorMap dense = device::sliced_tensor_map(call.in0.data, bfloat16, call.in0.rows, call.in0.cols,
@@ -21,8 +22,8 @@ void launch(const SparseGemmCall& call) {
   const CUtensorMap out = matrix_map(call.out, bfloat16, 64, 8 * Config::kChunkTiles);
   const CUtensorMap values =
       device::tensor_map(params.packed, bfloat16, call.problem.nnz_blocks * kBlock, kBlock, kBlock, 64, 64);
-  run_product<Config, LargeBlockStorage<Config>>(call, params, large_block_kernel<Config>, large_block_combine_kernel<Config>,
-                                                 out, dense, values);
+  run_product<Config, LargeBlockStorage<Config>>(call, params, large_block_kernel<Config>,
+                                                 large_block_combine_kernel<Config>, out, dense, values);
 }
 
 template <typename Element>

@@ -11,8 +11,8 @@ namespace {
 template <typename Element, int kBlock, int kCluster>
 void launch(const SparseGemmCall& call) {
   constexpr ProductShape kShape = product_shape(kBlock);
-  using Config = SmallBlockConfig<Element, false, kBlock, kShape.rows, kShape.columns, kShape.blocks, kShape.stages, kCluster,
-                                  /*kRun=*/1, kShape.buffers>;
+  using Config = SmallBlockConfig<Element, false, kBlock, kShape.rows, kShape.columns, kShape.blocks, kShape.stages,
+                                  kCluster, kShape.run, kShape.buffers, kShape.ahead>;
   const bool bfloat16 = call.problem.dtype == DType::bfloat16;
   const CUtensorMap dense = device::sliced_tensor_map(call.in0.data, bfloat16, call.in0.rows, call.in0.cols,
                                                       map_stride(call.in0), kBlock, Config::kTokens / 64);
@@ -24,12 +24,8 @@ void launch(const SparseGemmCall& call) {
 template <typename Element>
 void launch_of_type(const SparseGemmCall& call) {
   if (takes_few_columns(call.problem)) return launch_few_columns<Element, false>(call);
-  const bool alone = product_cluster(call.problem) == 1;
-  if (call.problem.block == 16) {
-    alone ? launch<Element, 16, 1>(call) : launch<Element, 16, 2>(call);
-  } else {
-    alone ? launch<Element, 32, 1>(call) : launch<Element, 32, 2>(call);
-  }
+  if (call.problem.block == 16) return launch<Element, 16, 1>(call);
+  product_cluster(call.problem) == 1 ? launch<Element, 32, 1>(call) : launch<Element, 32, 2>(call);
 }
 
 }  // namespace

@@ -14,7 +14,8 @@ namespace triage::sm90 {
 inline constexpr std::size_t kSharedMemory = 227 * 1024;
 
 /// spmm and linear. | block | why these
-/// 16: 384 rows a CTA use each dense column 5.3 times at density 0.22; two big stages beat many small ones.
+/// 16: 384 rows a CTA use each dense column 5.3 times at density 0.22; two big stages beat many small ones. linear's
+///     dense columns are 32 bytes a token, too short for the copy engine: it takes runs of four.
 /// 32: the same rows; three stages of four columns.
 /// 64: the same rows; blocks on wgmma's M side, two columns a slot (with one: 420 TFLOP/s, with two: 520).
 /// 128: one block row a CTA, slots of 64 k, and four output buffers for the many short tiles.
@@ -28,24 +29,27 @@ struct ProductShape {
   int buffers;      ///< output chunks in flight per warpgroup
   int panel_share;  ///< a panel of the dense operand takes this part of L2: 1 / panel_share
   bool swizzled;    ///< packed values lie in schedule order, swizzled; else canonically, with zeros in their padding
+  int ahead;        ///< stages that the planner is ahead of producer and consumers
+  int run;          ///< union columns come in runs of so many neighbours
 };
 
-constexpr ProductShape product_shape(int block) {
+constexpr ProductShape product_shape(int block, bool linear = false) {
   switch (block) {
     case 16:
-      return {24, 16, 80, 128, 2, 0, 2, 12, true};
+      return linear ? ProductShape{24, 12, 96, 128, 2, 0, 4, 12, true, 6, 4}
+                    : ProductShape{24, 16, 64, 128, 2, 0, 4, 12, true, 6, 1};
     case 32:
-      return {12, 4, 18, 128, 3, 0, 2, 12, true};
+      return {12, 4, 16, 128, 3, 0, 4, 12, true, 8, 1};
     case 64:
-      return {6, 2, 12, 128, 3, 14, 2, 12, false};
+      return {6, 2, 12, 128, 3, 14, 2, 12, false, 10, 1};
     default:
-      return {1, 1, 1, 256, 4, 8, 4, 6, false};
+      return {1, 1, 1, 256, 4, 8, 4, 6, false, 6, 1};
   }
 }
 
-constexpr ScheduleSpec product_schedule(int block) {
-  const ProductShape shape = product_shape(block);
-  return {shape.rows, block == 128 ? 1 : 2, shape.columns, shape.blocks};
+constexpr ScheduleSpec product_schedule(int block, bool linear) {
+  const ProductShape shape = product_shape(block, linear);
+  return {shape.rows, block == 128 ? 1 : 2, shape.columns, shape.blocks, shape.run};
 }
 
 /// sddmm: rows of a tile; it has 128 * 256 / rows gathered columns. 64 rows of blocks of 64 have columns of their own,
@@ -63,13 +67,9 @@ constexpr ScheduleSpec sddmm_schedule(int block) {
 }
 
 /// CTAs of a cluster share the sparse blocks and take neighbouring tokens. One alone is better if there are no
-/// neighbours, and with blocks of 16 at low density, where the blocks are few and waiting for the neighbour costs more.
+/// neighbours, and with blocks of 16, where waiting for the neighbour costs more than it saves.
 inline int product_cluster(const SparseGemmProblem& problem) {
-  const ProductShape shape = product_shape(problem.block);
-  const double all_blocks =
-      static_cast<double>(problem.rows) * static_cast<double>(problem.cols) / problem.block / problem.block;
-  const bool sparse16 = problem.block == 16 && static_cast<double>(problem.nnz_blocks) < 0.1 * all_blocks;
-  return problem.dense <= shape.tokens || sparse16 ? 1 : 2;
+  return problem.block == 16 || problem.dense <= product_shape(problem.block).tokens ? 1 : 2;
 }
 
 /// Whether the call must rewrite canonical values into its workspace first: always for blocks of 16 and 32 (reading

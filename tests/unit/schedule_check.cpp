@@ -65,7 +65,8 @@ void check_stage(const ScheduleInMemory& s, const PatternCase& p, std::int32_t g
     }
   }
   require(blocks == stage.block_count, "block_count counts the blocks", index);
-  for (int c = 0; c < count; c += run) require((used_columns >> c & ((1u << run) - 1)) != 0, "every run has a block", index);
+  for (int c = 0; c < count; c += run)
+    require((used_columns >> c & ((1u << run) - 1)) != 0, "every run has a block", index);
   for (int part = spec.parts; part < kMaxParts; part++) {
     require(stage.part_offset[part] == blocks, "part_offset past the parts", index, part);
   }
