@@ -2,13 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <stdexcept>
 
 #include "verdict/attention_cases.h"
 #include "verdict/attention_timed_problem.h"
+#include "verdict/grid_run.h"
 #include "verdict/time_case.h"
 #include "verdict/timed_problem.h"
 #include "verdict/work.h"
@@ -21,49 +20,10 @@
 namespace triage::verdict {
 namespace {
 
-constexpr std::size_t kQuickProblems = 64;
-constexpr std::size_t kProblems = 1000;
 constexpr int kRandomCases = 150;  // for each dtype, on top of the edge cases
-constexpr double kQuickSeconds = 4;
 /// What the oracle may spend on one timed problem, in multiply-adds: a second or so; beyond it checks a share of the
 /// rows.
 constexpr double kOracleOperations = 5e8;
-
-KernelReport report_of(const Job& job, const JobContext& context) {
-  for (const KernelReport& report : kernel_reports(context.device())) {
-    if (report.name == job.kernel) return report;
-  }
-  throw std::runtime_error("there is no kernel " + job.kernel);
-}
-
-/// An even choice of at most `most` problems, the same in every run.
-std::vector<AttentionSpec> choose(std::vector<AttentionSpec> all, std::size_t most) {
-  if (all.size() <= most) return all;
-  std::vector<AttentionSpec> chosen;
-  const double step = static_cast<double>(all.size()) / static_cast<double>(most);
-  for (std::size_t i = 0; i < most; ++i) {
-    chosen.push_back(std::move(all[static_cast<std::size_t>(static_cast<double>(i) * step)]));
-  }
-  return chosen;
-}
-
-/// Empty if all is right.
-std::string try_problem(const AttentionSpec& spec, const Job& job, JobContext& context, bool repeat) {
-  GuardedAttention problem(spec, context.device(), context.stream());
-  problem.run(context.stream());
-  const std::string ran = last_kernel();
-  const CheckResult check = problem.check(attention_check_options(spec), context.stream());
-  if (!check.ok) return check.sentence;
-  if (!ran.empty() && ran != job.kernel) return fmt::format("{} ran instead", ran);
-  if (!repeat) return "";
-  const std::vector<unsigned char> first = problem.output_bytes(context.stream());
-  for (int again = 0; again < 2; ++again) {
-    problem.reset_output(context.stream());
-    problem.run(context.stream());
-    if (problem.output_bytes(context.stream()) != first) return "a second run gave other bits";
-  }
-  return "";
-}
 
 bool same_bytes(const void* a, const void* b, std::size_t bytes, JobContext& context) {
 #if TRIAGE_HAS_CUDA
@@ -87,40 +47,10 @@ void add_note(std::string& note, const std::string& text) {
 }  // namespace
 
 ReceiptGrid run_attention_grid(const Job& job, JobContext& context) {
-  using Clock = std::chrono::steady_clock;
-  ReceiptGrid grid;
-  grid.op = job.op;
-  grid.kernel = job.kernel;
-  grid.family = job.family;
-  grid.source_sha256 = job.source_sha256;
-  grid.shared_memory_kb = job.shared_memory_kb;
-  force_kernel(job.kernel);
-  inject_fault(job, nullptr, context.device());
-  const std::vector<AttentionSpec> specs =
-      choose(attention_cases_of_kernel(report_of(job, context), job.quick ? 0 : kRandomCases, job.seed),
-             job.quick ? kQuickProblems : kProblems);
-  const auto start = Clock::now();
-  int index = 0;
-  for (const AttentionSpec& spec : specs) {
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    if (job.quick && seconds > kQuickSeconds) break;  // `cases` says how far it came
-    std::string fault;
-    try {
-      fault = try_problem(spec, job, context, index++ % 4 == 0);
-    } catch (const triage::Error& error) {
-      if (error.code() == ErrorCode::cuda) throw;
-      if (error.code() == ErrorCode::unsupported) {
-        ++grid.refused;
-        continue;
-      }
-      fault = error.what();
-    }
-    ++grid.cases;
-    if (fault.empty()) continue;
-    if (grid.failed++ == 0) grid.failure = fmt::format("{}: {}", spec.label(), fault);
-  }
-  if (grid.failed > 0) grid.outcome = Outcome::wrong;
-  return grid;
+  const std::vector<AttentionSpec> specs = choose_evenly(
+      attention_cases_of_kernel(report_of(job, context), job.quick ? 0 : kRandomCases, job.seed), grid_problems(job));
+  return run_problems<GuardedAttention>(job, context, specs,
+                                        [](const AttentionSpec& spec) { return attention_check_options(spec); });
 }
 
 ReceiptCase time_attention(const Job& job, JobContext& context) {

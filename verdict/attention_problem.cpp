@@ -39,20 +39,6 @@ const char* store_name(KeyStore store) {
   return "unknown";
 }
 
-const char* kind_name(ValueKind kind) {
-  switch (kind) {
-    case ValueKind::centred:
-      return "centred";
-    case ValueKind::positive:
-      return "positive";
-    case ValueKind::integers:
-      return "integers";
-    case ValueKind::wide:
-      return "wide";
-  }
-  return "unknown";
-}
-
 std::uint64_t seed_of(std::uint64_t seed, int operand) {
   return random_bits(seed, static_cast<std::uint64_t>(operand));
 }
@@ -101,7 +87,7 @@ std::string AttentionSpec::label() const {
   add(extra_stride != 0, fmt::format("extra_stride={}", extra_stride));
   add(offset != 0, fmt::format("offset={}", offset));
   add(zero_queries, "zero_queries");
-  return text + fmt::format(" inputs={} seed={}", kind_name(values), seed);
+  return text + fmt::format(" inputs={} seed={}", value_kind_name(values), seed);
 }
 
 HeadTensor::HeadTensor(const char* name, DLDevice device, const AttentionSpec& spec, std::int64_t outer,

@@ -23,20 +23,6 @@ const char* activation_name(Activation activation) {
   return "unknown";
 }
 
-const char* value_kind_name(ValueKind kind) {
-  switch (kind) {
-    case ValueKind::centred:
-      return "centred";
-    case ValueKind::positive:
-      return "positive";
-    case ValueKind::integers:
-      return "integers";
-    case ValueKind::wide:
-      return "wide";
-  }
-  return "unknown";
-}
-
 BlockPattern make_block_pattern(const ProblemSpec& spec, DLDevice device, Stream stream) {
   bench::HostPattern host = spec.pattern;
   std::int64_t crow_shape = static_cast<std::int64_t>(host.crow.size()), col_shape = host.nnz_blocks();

@@ -37,6 +37,20 @@ using Wide = std::conditional_t<std::is_same_v<Storage, double>, double, float>;
 
 }  // namespace
 
+const char* value_kind_name(ValueKind kind) {
+  switch (kind) {
+    case ValueKind::centred:
+      return "centred";
+    case ValueKind::positive:
+      return "positive";
+    case ValueKind::integers:
+      return "integers";
+    case ValueKind::wide:
+      return "wide";
+  }
+  return "unknown";
+}
+
 void fill_random(DType dtype, void* data, std::int64_t rows, std::int64_t cols, std::int64_t stride, std::uint64_t seed,
                  ValueKind kind) {
   with_storage(dtype, [&](auto zero) {

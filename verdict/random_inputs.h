@@ -46,6 +46,8 @@ enum class ValueKind {
   wide,      ///< centred times a power of two between 2^-6 and 2^6
 };
 
+const char* value_kind_name(ValueKind kind);  ///< "centred", ...
+
 /// Fills [rows, cols] with outer stride `stride` (elements); what lies between the rows stays.
 void fill_random(DType dtype, void* data, std::int64_t rows, std::int64_t cols, std::int64_t stride, std::uint64_t seed,
                  ValueKind kind);
