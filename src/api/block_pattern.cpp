@@ -85,7 +85,7 @@ void describe(PatternData& data, const Device& device, Size size, std::int64_t n
   data.arrays.block_rows = size.block_rows();
   data.arrays.block_cols = size.block_cols();
   data.arrays.nnz = static_cast<std::int32_t>(nnz);
-  for (const ScheduleSpec& spec : schedule_specs(size.block, device)) {
+  for (const ScheduleSpec& spec : schedule_specs({size.rows, size.cols, nnz, size.block}, device)) {
     Schedule schedule;
     schedule.plan = plan_schedule(spec, size.block_rows(), size.block_cols(), nnz, device.multiprocessors);
     data.schedules.push_back(schedule);

@@ -158,7 +158,7 @@ Checked check_sddmm(const BlockPattern& pattern, const DLTensor& x, const DLTens
 void attach_schedule(const BlockPattern& pattern, const SparseGemmKernel& kernel, std::int64_t dense_tiles,
                      SparseGemmCall& call) {
   if (kernel.schedule == nullptr) return;
-  if (const std::optional<ScheduleSpec> spec = kernel.schedule(*call.device)) {
+  if (const std::optional<ScheduleSpec> spec = kernel.schedule(call.pattern, *call.device)) {
     call.schedule = detail::find_schedule(*pattern.data(), *spec, dense_tiles);
   }
 }

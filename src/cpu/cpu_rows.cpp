@@ -50,7 +50,7 @@ Support can_run(const SparseGemmProblem& problem, const Device& device) {
   return {};
 }
 
-std::optional<ScheduleSpec> no_schedule(const Device&) { return std::nullopt; }
+std::optional<ScheduleSpec> no_schedule(const PatternShape&, const Device&) { return std::nullopt; }
 
 std::size_t workspace_bytes(const SparseGemmProblem& problem, const Device&, const ScheduleView&) {
   return kernel_for(problem.operation).workspace_bytes(problem, cpu::available_threads());

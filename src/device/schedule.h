@@ -13,10 +13,21 @@
 
 namespace triage {
 
-/// The pattern's arrays in the memory of the device of the call.
-struct PatternView {
+/// What is known of a pattern on the host, for as long as it lives.
+struct PatternShape {
   std::int64_t rows = 0, cols = 0, nnz_blocks = 0;
   int block = 0;
+
+  /// Share of the blocks that are nonzero; a little more than 1 is possible if the last ones are ragged.
+  constexpr double density() const {
+    return rows == 0 || cols == 0 ? 0.0
+                                  : static_cast<double>(nnz_blocks) * block * block /
+                                        (static_cast<double>(rows) * static_cast<double>(cols));
+  }
+};
+
+/// The pattern's arrays in the memory of the device of the call.
+struct PatternView : PatternShape {
   std::int32_t block_rows = 0, block_cols = 0;
   const std::int32_t* crow = nullptr;  ///< [block_rows + 1]
   const std::int32_t* col = nullptr;   ///< [nnz_blocks]

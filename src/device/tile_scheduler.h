@@ -5,7 +5,7 @@
 // One thread of the leader CTA takes a number, turns it into a description of the tile, and stores that into a ring in
 // the shared memory of every CTA of the cluster.
 //
-//   full[i]  (each CTA's own): 1 arrival, of that CTA's producer thread, and the bytes that the leader stores
+//   full[i]  (each CTA's own): 1 arrival, of that CTA's feeder, and in a cluster the bytes that the leader stores
 //   empty[i] (the leader's):   every reader of the cluster, once it has read the entry
 #pragma once
 
@@ -13,6 +13,7 @@
 
 #include "ptx/cluster.h"
 #include "ptx/mbarrier.h"
+#include "ptx/shared_memory.h"
 
 namespace triage::device {
 
@@ -54,20 +55,26 @@ class TileFeeder {
   __device__ void feed(const Take& take) {
     const std::uint32_t full = ptx::shared_address(&ring_.full[entry_]);
     const std::uint32_t empty = ptx::shared_address(&ring_.empty[entry_]);
-    // Stores that the barrier counts, also to this CTA: an arrival may overtake an ordinary store.
-    ptx::barrier_expect(full, sizeof(TileInfo));
-    if (kCluster > 1 && ptx::cluster_cta_rank() != 0) return;
-    ptx::mbarrier_wait(empty, parity_);
-    const TileInfo info = take();
-    const std::int32_t words[TileInfo::kWords] = {info.group, info.stage_begin, info.stage_count, info.split_slot,
-                                                  info.token_tile};
     const std::uint32_t place = ptx::shared_address(&ring_.info[entry_]);
+    if constexpr (kCluster == 1) {
+      ptx::mbarrier_wait(empty, parity_);
+      const Words words(take());
 #pragma unroll
-    for (int cta = 0; cta < kCluster; cta++) {
-      const std::uint32_t to = kCluster > 1 ? ptx::cluster_address(place, cta) : place;
-      const std::uint32_t barrier = kCluster > 1 ? ptx::cluster_address(full, cta) : full;
+      for (int i = 0; i < TileInfo::kWords; i++) ptx::store_shared_u32(place + 4 * i, words.word[i]);
+      constexpr int kLast = TileInfo::kWords - 1;
+      ptx::mbarrier_arrive(ptx::after_store(full, place + 4 * kLast, words.word[kLast]));
+    } else {
+      // Into the neighbours' memory, by stores that their barriers count.
+      ptx::barrier_expect(full, sizeof(TileInfo));
+      if (ptx::cluster_cta_rank() != 0) return;
+      ptx::mbarrier_wait(empty, parity_);
+      const Words words(take());
 #pragma unroll
-      for (int i = 0; i < TileInfo::kWords; i++) ptx::cluster_store_word(to + 4 * i, words[i], barrier);
+      for (int cta = 0; cta < kCluster; cta++) {
+        const std::uint32_t to = ptx::cluster_address(place, cta), barrier = ptx::cluster_address(full, cta);
+#pragma unroll
+        for (int i = 0; i < TileInfo::kWords; i++) ptx::cluster_store_word(to + 4 * i, words.word[i], barrier);
+      }
     }
   }
   __device__ void advance() {
@@ -78,6 +85,12 @@ class TileFeeder {
   }
 
  private:
+  struct Words {
+    __device__ explicit Words(const TileInfo& info)
+        : word{info.group, info.stage_begin, info.stage_count, info.split_slot, info.token_tile} {}
+    std::int32_t word[TileInfo::kWords];
+  };
+
   TileRing& ring_;
   int entry_ = 0;
   std::uint32_t parity_ = 1;

@@ -28,4 +28,12 @@ __device__ __forceinline__ void store_shared_u32(std::uint32_t address, std::uin
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
 
+/// The address of a barrier, for an arrival that must not overtake this thread's store of `value` to `address`: the
+/// value is read back, and the result depends on what was read. (An arrival at an mbarrier was seen before an ordinary
+/// store that stood ahead of it; docs/sparse_gemm.md.)
+__device__ __forceinline__ std::uint32_t after_store(std::uint32_t barrier, std::uint32_t address,
+                                                     std::uint32_t value) {
+  return barrier + (load_shared_u32(address) ^ value);
+}
+
 }  // namespace triage::ptx

@@ -69,8 +69,8 @@ struct SparseGemmKernel {
   const char* dtypes;  ///< space-separated, for people: "float16 bfloat16"
   const char* source;  ///< path in the repository, for the receipts' hash
   Support (*can_run)(const SparseGemmProblem&, const Device&);
-  /// The schedule that the kernel reads on this device; nullopt if it reads only the pattern.
-  std::optional<ScheduleSpec> (*schedule)(const Device&);
+  /// The schedule that the kernel reads of such a pattern on this device; nullopt if it reads only the pattern.
+  std::optional<ScheduleSpec> (*schedule)(const PatternShape&, const Device&);
   /// Bytes of workspace. `schedule` tells how many split slots there are.
   std::size_t (*workspace_bytes)(const SparseGemmProblem&, const Device&, const ScheduleView& schedule);
   /// Enqueues the work. Throws Error(cuda) if a launch is refused.

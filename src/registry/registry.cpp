@@ -213,12 +213,12 @@ const SparseGemmKernel& select_packing(const SparseGemmProblem& problem, const D
   return select(packing, device, [&](const SparseGemmKernel& kernel) { return judge(kernel, packing, device); });
 }
 
-std::vector<ScheduleSpec> schedule_specs(int block, const Device& device) {
+std::vector<ScheduleSpec> schedule_specs(const PatternShape& pattern, const Device& device) {
   std::vector<ScheduleSpec> specs;
   for (const SparseGemmKernel* kernel : sparse_gemm_kernels()) {
     if (kernel->schedule == nullptr || !built_for(*kernel, device).ok) continue;
-    if (kernel->block != 0 && kernel->block != block) continue;
-    const std::optional<ScheduleSpec> spec = kernel->schedule(device);
+    if (kernel->block != 0 && kernel->block != pattern.block) continue;
+    const std::optional<ScheduleSpec> spec = kernel->schedule(pattern, device);
     if (spec && std::find(specs.begin(), specs.end(), *spec) == specs.end()) specs.push_back(*spec);
   }
   return specs;

@@ -43,7 +43,7 @@ const SparseGemmKernel& select_sparse_gemm(const SparseGemmProblem& problem, con
 /// alone, so that packing and use agree.
 const SparseGemmKernel& select_packing(const SparseGemmProblem& problem, const Device& device);
 
-/// What the kernels that can run on `device` with blocks of this size ask of a pattern; each spec once.
-std::vector<ScheduleSpec> schedule_specs(int block, const Device& device);
+/// What the kernels that can run on `device` ask of a pattern of this shape; each spec once.
+std::vector<ScheduleSpec> schedule_specs(const PatternShape& pattern, const Device& device);
 
 }  // namespace triage

@@ -62,7 +62,7 @@ Support can_run(const SparseGemmProblem& problem, const Device& device) {
 }
 
 template <int kBlock>
-std::optional<ScheduleSpec> gemm_schedule(const Device& device) {
+std::optional<ScheduleSpec> gemm_schedule(const PatternShape&, const Device& device) {
   constexpr GemmShape shape = gemm_shape(kBlock);
   const GemmStage& stage = gemm_stage(kBlock, device.shared_memory_per_block);
   return ScheduleSpec{shape.rows_per_group(), shape.parts(), stage.columns, stage.blocks};
@@ -78,7 +78,7 @@ std::size_t gemm_workspace_bytes(const SparseGemmProblem& problem, const Device&
       .bytes;
 }
 
-std::optional<ScheduleSpec> no_schedule(const Device&) { return std::nullopt; }
+std::optional<ScheduleSpec> no_schedule(const PatternShape&, const Device&) { return std::nullopt; }
 
 std::size_t sddmm_workspace(const SparseGemmProblem& problem, const Device& device, const ScheduleView&) {
   const SddmmSplit split = sddmm_split(problem, device);
@@ -116,18 +116,18 @@ constexpr SparseGemmKernel sddmm_row(const char* name, const char* source) {
 }
 
 const std::array kRows = {
-    gemm_row<16>(Operation::spmm, "sm80_spmm_b16", "src/sparse_gemm/sm80_gemm_b16.cu"),
-    gemm_row<32>(Operation::spmm, "sm80_spmm_b32", "src/sparse_gemm/sm80_gemm_b32.cu"),
-    gemm_row<64>(Operation::spmm, "sm80_spmm_b64", "src/sparse_gemm/sm80_gemm_b64.cu"),
-    gemm_row<128>(Operation::spmm, "sm80_spmm_b128", "src/sparse_gemm/sm80_gemm_b128.cu"),
-    gemm_row<16>(Operation::linear, "sm80_linear_b16", "src/sparse_gemm/sm80_gemm_b16.cu"),
-    gemm_row<32>(Operation::linear, "sm80_linear_b32", "src/sparse_gemm/sm80_gemm_b32.cu"),
-    gemm_row<64>(Operation::linear, "sm80_linear_b64", "src/sparse_gemm/sm80_gemm_b64.cu"),
-    gemm_row<128>(Operation::linear, "sm80_linear_b128", "src/sparse_gemm/sm80_gemm_b128.cu"),
-    sddmm_row<16>("sm80_sddmm_b16", "src/sparse_gemm/sm80_sddmm_small.cu"),
-    sddmm_row<32>("sm80_sddmm_b32", "src/sparse_gemm/sm80_sddmm_small.cu"),
-    sddmm_row<64>("sm80_sddmm_b64", "src/sparse_gemm/sm80_sddmm_large.cu"),
-    sddmm_row<128>("sm80_sddmm_b128", "src/sparse_gemm/sm80_sddmm_large.cu"),
+    gemm_row<16>(Operation::spmm, "sm80_spmm_b16", "src/sparse_gemm/sm80_spmm_b16.cu"),
+    gemm_row<32>(Operation::spmm, "sm80_spmm_b32", "src/sparse_gemm/sm80_spmm_b32.cu"),
+    gemm_row<64>(Operation::spmm, "sm80_spmm_b64", "src/sparse_gemm/sm80_spmm_b64.cu"),
+    gemm_row<128>(Operation::spmm, "sm80_spmm_b128", "src/sparse_gemm/sm80_spmm_b128.cu"),
+    gemm_row<16>(Operation::linear, "sm80_linear_b16", "src/sparse_gemm/sm80_linear_b16.cu"),
+    gemm_row<32>(Operation::linear, "sm80_linear_b32", "src/sparse_gemm/sm80_linear_b32.cu"),
+    gemm_row<64>(Operation::linear, "sm80_linear_b64", "src/sparse_gemm/sm80_linear_b64.cu"),
+    gemm_row<128>(Operation::linear, "sm80_linear_b128", "src/sparse_gemm/sm80_linear_b128.cu"),
+    sddmm_row<16>("sm80_sddmm_b16", "src/sparse_gemm/sm80_sddmm_b16.cu"),
+    sddmm_row<32>("sm80_sddmm_b32", "src/sparse_gemm/sm80_sddmm_b32.cu"),
+    sddmm_row<64>("sm80_sddmm_b64", "src/sparse_gemm/sm80_sddmm_b64.cu"),
+    sddmm_row<128>("sm80_sddmm_b128", "src/sparse_gemm/sm80_sddmm_b128.cu"),
 };
 
 }  // namespace

@@ -110,7 +110,7 @@ struct SddmmSplit {
 
 SddmmSplit sddmm_split(const SparseGemmProblem& problem, const Device& device);
 
-// Launchers, one per row of the registry; defined in sm80_gemm_b*.cu and sm80_sddmm_b*.cu.
+// Launchers, one per row of the registry; defined in sm80_spmm_b*.cu, sm80_linear_b*.cu and sm80_sddmm_b*.cu.
 template <int kBlock>
 void launch_spmm(const SparseGemmCall& call);
 template <int kBlock>

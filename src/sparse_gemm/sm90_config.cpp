@@ -39,9 +39,9 @@ Support can_run(const SparseGemmProblem& problem, const Device& device) {
 }
 
 Support can_run_product(const SparseGemmProblem& problem, const Device& device) {
-  const ProductShape shape = product_shape(problem.block);
-  const std::int64_t groups = problem.rows / (std::int64_t{shape.rows} * problem.block) + 1;
-  if ((2 * groups + 4096) * (problem.dense / shape.tokens + 1) > INT32_MAX) {
+  const int rows = product_shape(problem.block, false, /*thin=*/true).rows;  // the fewest
+  const std::int64_t groups = problem.rows / (std::int64_t{rows} * problem.block) + 1;
+  if ((2 * groups + 4096) * (problem.dense / product_tokens(problem.block) + 1) > INT32_MAX) {
     return {false, "it counts tiles in 32 bits, and the output has more"};
   }
   if (leaves_to_sm80(problem))
@@ -54,13 +54,13 @@ Support can_run_product(const SparseGemmProblem& problem, const Device& device) 
   return can_run(problem, device);
 }
 
-template <int kBlock, bool kLinear>
-std::optional<ScheduleSpec> product_spec(const Device&) {
-  return product_schedule(kBlock, kLinear);
+template <bool kLinear>
+std::optional<ScheduleSpec> product_spec(const PatternShape& pattern, const Device&) {
+  return product_schedule(pattern, kLinear);
 }
 
 template <int kBlock>
-std::optional<ScheduleSpec> sddmm_spec(const Device&) {
+std::optional<ScheduleSpec> sddmm_spec(const PatternShape&, const Device&) {
   return sddmm_schedule(kBlock);
 }
 
@@ -79,35 +79,18 @@ std::size_t sddmm_bytes(const SparseGemmProblem&, const Device&, const ScheduleV
 #define TRIAGE_SM90_CODE(function) nullptr
 #endif
 
-template <int kBlock>
-constexpr SparseGemmKernel spmm_row(const char* name) {
-  constexpr bool kSmall = kBlock < 64;
+template <int kBlock, bool kLinear>
+constexpr SparseGemmKernel product_row(const char* name, const char* source) {
   return {name,
-          Operation::spmm,
+          kLinear ? Operation::linear : Operation::spmm,
           Family::sm90,
           kBlock,
           "float16 bfloat16",
-          kSmall ? "src/sparse_gemm/sm90_spmm_small.cu" : "src/sparse_gemm/sm90_spmm_large.cu",
+          source,
           can_run_product,
-          product_spec<kBlock, false>,
+          product_spec<kLinear>,
           product_bytes,
-          kSmall ? TRIAGE_SM90_CODE(launch_spmm_small) : TRIAGE_SM90_CODE(launch_spmm_large),
-          TRIAGE_SM90_CODE(prepack)};
-}
-
-template <int kBlock>
-constexpr SparseGemmKernel linear_row(const char* name) {
-  constexpr bool kSmall = kBlock < 64;
-  return {name,
-          Operation::linear,
-          Family::sm90,
-          kBlock,
-          "float16 bfloat16",
-          kSmall ? "src/sparse_gemm/sm90_linear_small.cu" : "src/sparse_gemm/sm90_linear_large.cu",
-          can_run_product,
-          product_spec<kBlock, true>,
-          product_bytes,
-          kSmall ? TRIAGE_SM90_CODE(launch_linear_small) : TRIAGE_SM90_CODE(launch_linear_large),
+          kLinear ? TRIAGE_SM90_CODE(launch_linear<kBlock>) : TRIAGE_SM90_CODE(launch_spmm<kBlock>),
           TRIAGE_SM90_CODE(prepack)};
 }
 
@@ -127,10 +110,18 @@ constexpr SparseGemmKernel sddmm_row(const char* name) {
 }
 
 const std::array kRows = {
-    spmm_row<16>("sm90_spmm_b16"),     spmm_row<32>("sm90_spmm_b32"),       spmm_row<64>("sm90_spmm_b64"),
-    spmm_row<128>("sm90_spmm_b128"),   linear_row<16>("sm90_linear_b16"),   linear_row<32>("sm90_linear_b32"),
-    linear_row<64>("sm90_linear_b64"), linear_row<128>("sm90_linear_b128"), sddmm_row<16>("sm90_sddmm_b16"),
-    sddmm_row<32>("sm90_sddmm_b32"),   sddmm_row<64>("sm90_sddmm_b64"),     sddmm_row<128>("sm90_sddmm_b128"),
+    product_row<16, false>("sm90_spmm_b16", "src/sparse_gemm/sm90_spmm_b16.cu"),
+    product_row<32, false>("sm90_spmm_b32", "src/sparse_gemm/sm90_spmm_b32.cu"),
+    product_row<64, false>("sm90_spmm_b64", "src/sparse_gemm/sm90_spmm_b64.cu"),
+    product_row<128, false>("sm90_spmm_b128", "src/sparse_gemm/sm90_spmm_b128.cu"),
+    product_row<16, true>("sm90_linear_b16", "src/sparse_gemm/sm90_linear_b16.cu"),
+    product_row<32, true>("sm90_linear_b32", "src/sparse_gemm/sm90_linear_b32.cu"),
+    product_row<64, true>("sm90_linear_b64", "src/sparse_gemm/sm90_linear_b64.cu"),
+    product_row<128, true>("sm90_linear_b128", "src/sparse_gemm/sm90_linear_b128.cu"),
+    sddmm_row<16>("sm90_sddmm_b16"),
+    sddmm_row<32>("sm90_sddmm_b32"),
+    sddmm_row<64>("sm90_sddmm_b64"),
+    sddmm_row<128>("sm90_sddmm_b128"),
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "device/cuda_check.h"
 #include "device/tensor_map.h"
+#include "sparse_gemm/sm90_few_columns_launch.h"
 #include "sparse_gemm/sm90_pack.h"
 #include "sparse_gemm/sm90_product.h"
 #include "sparse_gemm/sm90_tuning.h"
@@ -22,11 +23,29 @@ inline CUtensorMap matrix_map(const Matrix& matrix, bool bfloat16, int box_rows,
   return device::tensor_map(matrix.data, bfloat16, matrix.rows, matrix.cols, map_stride(matrix), box_rows, box_cols);
 }
 
+/// The map of the dense operand. spmm: slices of 64 tokens x `box_k` rows of B; linear: the tokens of a CTA x
+/// `box_k` columns of X.
+template <typename Config>
+CUtensorMap dense_map(const SparseGemmCall& call, int box_k) {
+  const bool bfloat16 = call.problem.dtype == DType::bfloat16;
+  if (Config::kLinear) return matrix_map(call.in0, bfloat16, Config::kTokens, box_k);
+  return device::sliced_tensor_map(call.in0.data, bfloat16, call.in0.rows, call.in0.cols, map_stride(call.in0), box_k,
+                                   Config::kTokens / 64);
+}
+
+/// The map of the output, whose chunks are `rows` of the sparse matrix x `tokens`.
+template <typename Config>
+CUtensorMap output_map(const SparseGemmCall& call, int rows, int tokens) {
+  const bool bfloat16 = call.problem.dtype == DType::bfloat16;
+  return Config::kLinear ? matrix_map(call.out, bfloat16, tokens, rows) : matrix_map(call.out, bfloat16, rows, tokens);
+}
+
 /// A call's parameters, after its values have been packed if need be and its tile counter is on the way to zero.
 template <typename Config>
 ProductParams begin_product(const SparseGemmCall& call) {
   const SparseGemmProblem& problem = call.problem;
-  const ProductShape shape = product_shape(problem.block);
+  const bool linear = problem.operation == Operation::linear;
+  const ProductShape shape = product_shape(problem.block, linear, is_thin(call.pattern));
   const ProductWorkspace workspace = product_workspace(problem, call.schedule);
   auto* base = static_cast<std::uint8_t*>(call.workspace.data);
 
@@ -79,6 +98,29 @@ void run_product(const SparseGemmCall& call, const ProductParams& params, Kernel
                   static_cast<unsigned>(std::min(call.schedule.split_slots / 2, 65535)));
   combine<<<ctas, 128 * kConsumerGroups, 0, stream>>>(out_map, params);
   cuda_check(cudaGetLastError(), "launch of an sm90 combine kernel");
+}
+
+/// Calls launch<Element, kCluster, kThin>() as the call's dtype, width and density ask, or the kernel for few columns.
+template <bool kLinear, int kBlock, typename Launch>
+void dispatch_product(const SparseGemmCall& call, const Launch& launch) {
+  const auto of_density = [&]<typename Element, int kCluster>() {
+    if constexpr (!(product_shape(kBlock, kLinear, true) == product_shape(kBlock, kLinear, false))) {
+      if (is_thin(call.pattern)) return launch.template operator()<Element, kCluster, true>();
+    }
+    launch.template operator()<Element, kCluster, false>();
+  };
+  const auto of_width = [&]<typename Element>() {
+    if (takes_few_columns(call.problem)) return launch_few_columns<Element, kLinear>(call);
+    if constexpr (kBlock != 16) {  // never in clusters
+      if (product_cluster(call.problem) == 2) return of_density.template operator()<Element, 2>();
+    }
+    of_density.template operator()<Element, 1>();
+  };
+  if (call.problem.dtype == DType::float16) {
+    of_width.template operator()<__half>();
+  } else {
+    of_width.template operator()<__nv_bfloat16>();
+  }
 }
 
 }  // namespace triage::sm90

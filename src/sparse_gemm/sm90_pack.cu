@@ -11,7 +11,7 @@ void pack_values(const SparseGemmCall& call, void* packed, std::int32_t* tile_co
   PackParams p;
   p.values = static_cast<const uint4*>(call.values);
   p.packed = static_cast<uint4*>(packed);
-  p.block_order = product_shape(problem.block).swizzled ? call.schedule.block_order : nullptr;
+  p.block_order = swizzles_values(problem.block) ? call.schedule.block_order : nullptr;
   p.col = problem.cols % problem.block != 0 ? call.pattern.col : nullptr;
   p.nnz = problem.nnz_blocks;
   p.cols = problem.cols;
@@ -21,10 +21,18 @@ void pack_values(const SparseGemmCall& call, void* packed, std::int32_t* tile_co
       std::clamp<std::int64_t>((chunks + 255) / 256, 1, std::int64_t{8} * call.device->multiprocessors));
   const auto stream = static_cast<cudaStream_t>(call.stream);
   switch (problem.block) {
-    case 16: pack_kernel<16><<<ctas, 256, 0, stream>>>(p); break;
-    case 32: pack_kernel<32><<<ctas, 256, 0, stream>>>(p); break;
-    case 64: pack_kernel<64><<<ctas, 256, 0, stream>>>(p); break;
-    default: pack_kernel<128><<<ctas, 256, 0, stream>>>(p); break;
+    case 16:
+      pack_kernel<16><<<ctas, 256, 0, stream>>>(p);
+      break;
+    case 32:
+      pack_kernel<32><<<ctas, 256, 0, stream>>>(p);
+      break;
+    case 64:
+      pack_kernel<64><<<ctas, 256, 0, stream>>>(p);
+      break;
+    default:
+      pack_kernel<128><<<ctas, 256, 0, stream>>>(p);
+      break;
   }
   cuda_check(cudaGetLastError(), "launch of the sm90 pack kernel");
 }

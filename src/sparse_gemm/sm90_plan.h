@@ -21,6 +21,7 @@
 #include "device/tile_scheduler.h"
 #include "ptx/cluster.h"
 #include "ptx/mbarrier.h"
+#include "ptx/shared_memory.h"
 #include "ptx/tma.h"
 #include "sparse_gemm/sm90_product.h"
 
@@ -81,10 +82,9 @@ __device__ __forceinline__ void plan_stages(Ring& ring, device::TileRing& tiles,
       const int entry = next.slot;
       const std::uint32_t landed = ptx::shared_address(Ring::kWithIds ? &ring.landed[entry] : &ring.full[entry]);
       ptx::mbarrier_wait(ptx::shared_address(&ring.empty[entry]), next.parity);
-      // The token tile comes like the record, with bytes that the barrier counts: an arrival may overtake an ordinary
-      // store.
-      ptx::barrier_expect(landed, sizeof(StageRecord) + sizeof(std::int32_t));
-      ptx::cluster_store_word(ptx::shared_address(&ring.token_tile[entry]), tile.token_tile, landed);
+      const std::uint32_t token_tile = ptx::shared_address(&ring.token_tile[entry]);
+      ptx::store_shared_u32(token_tile, tile.token_tile);
+      ptx::barrier_expect(ptx::after_store(landed, token_tile, tile.token_tile), sizeof(StageRecord));
       ptx::bulk_load(ptx::shared_address(&ring.records[entry]), source + s, sizeof(StageRecord), landed);
       next.advance();
       if (Ring::kWithIds && s >= kLag) fetch_ids();
@@ -95,8 +95,9 @@ __device__ __forceinline__ void plan_stages(Ring& ring, device::TileRing& tiles,
   }
   ptx::mbarrier_wait(ptx::shared_address(&ring.empty[next.slot]), next.parity);
   const std::uint32_t full = ptx::shared_address(&ring.full[next.slot]);
-  ptx::barrier_expect(full, sizeof(std::int32_t));
-  ptx::cluster_store_word(ptx::shared_address(&ring.token_tile[next.slot]), 0xffffffffu, full);
+  const std::uint32_t token_tile = ptx::shared_address(&ring.token_tile[next.slot]);
+  ptx::store_shared_u32(token_tile, 0xffffffffu);
+  ptx::mbarrier_arrive(ptx::after_store(full, token_tile, 0xffffffffu));
 }
 
 /// The producer thread's view of the ring.

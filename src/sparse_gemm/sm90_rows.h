@@ -5,11 +5,29 @@
 
 namespace triage::sm90 {
 
-void launch_spmm_small(const SparseGemmCall& call);    ///< blocks of 16 and 32
-void launch_linear_small(const SparseGemmCall& call);
-void launch_spmm_large(const SparseGemmCall& call);    ///< blocks of 64 and 128
-void launch_linear_large(const SparseGemmCall& call);
+template <int kBlock>
+void launch_spmm(const SparseGemmCall& call);
+template <int kBlock>
+void launch_linear(const SparseGemmCall& call);
 void launch_sddmm(const SparseGemmCall& call);
 void prepack(const SparseGemmCall& call, void* packed);
+
+// Defined in sm90_spmm_b*.cu and sm90_linear_b*.cu.
+template <>
+void launch_spmm<16>(const SparseGemmCall& call);
+template <>
+void launch_spmm<32>(const SparseGemmCall& call);
+template <>
+void launch_spmm<64>(const SparseGemmCall& call);
+template <>
+void launch_spmm<128>(const SparseGemmCall& call);
+template <>
+void launch_linear<16>(const SparseGemmCall& call);
+template <>
+void launch_linear<32>(const SparseGemmCall& call);
+template <>
+void launch_linear<64>(const SparseGemmCall& call);
+template <>
+void launch_linear<128>(const SparseGemmCall& call);
 
 }  // namespace triage::sm90

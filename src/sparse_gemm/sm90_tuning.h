@@ -23,33 +23,42 @@ struct ProductShape {
   int rows;         ///< block rows of a CTA
   int columns;      ///< most union columns of a stage
   int blocks;       ///< most blocks of a stage
-  int tokens;       ///< columns of the dense operand of a CTA
   int stages;       ///< of the pipeline
   int strip_slots;  ///< blocks of 64 and 128: strips of 64 x 64 in flight
   int buffers;      ///< output chunks in flight per warpgroup
   int panel_share;  ///< a panel of the dense operand takes this part of L2: 1 / panel_share
-  bool swizzled;    ///< packed values lie in schedule order, swizzled; else canonically, with zeros in their padding
   int ahead;        ///< stages that the planner is ahead of producer and consumers
   int run;          ///< union columns come in runs of so many neighbours
+  friend constexpr bool operator==(const ProductShape&, const ProductShape&) = default;
 };
 
-constexpr ProductShape product_shape(int block, bool linear = false) {
+/// Columns of the dense operand (tokens) of a CTA.
+constexpr int product_tokens(int block) { return block == 128 ? 256 : 128; }
+
+/// Whether packed values lie in the order of the schedule, swizzled; else canonically, with zeros in their padding.
+constexpr bool swizzles_values(int block) { return block < 64; }
+
+/// @param thin see is_thin.
+constexpr ProductShape product_shape(int block, bool linear, bool thin) {
   switch (block) {
     case 16:
-      return linear ? ProductShape{24, 12, 96, 128, 2, 0, 4, 12, true, 6, 4}
-                    : ProductShape{24, 16, 64, 128, 2, 0, 4, 12, true, 6, 1};
+      return linear ? ProductShape{24, 12, 96, 2, 0, 4, 12, 6, 4} : ProductShape{24, 16, 64, 2, 0, 4, 12, 6, 1};
     case 32:
-      return {12, 4, 16, 128, 3, 0, 4, 12, true, 8, 1};
+      return linear && !thin ? ProductShape{12, 6, 24, 2, 0, 4, 12, 8, 2} : ProductShape{12, 4, 16, 3, 0, 4, 12, 8, 1};
     case 64:
-      return {6, 2, 12, 128, 3, 14, 2, 12, false, 10, 1};
+      return thin && !linear ? ProductShape{4, 2, 8, 4, 10, 2, 12, 10, 1} : ProductShape{6, 2, 12, 3, 14, 2, 12, 10, 1};
     default:
-      return {1, 1, 1, 256, 4, 8, 4, 6, false, 6, 1};
+      return {1, 1, 1, 4, 8, 4, 6, 6, 1};
   }
 }
 
-constexpr ScheduleSpec product_schedule(int block, bool linear) {
-  const ProductShape shape = product_shape(block, linear);
-  return {shape.rows, block == 128 ? 1 : 2, shape.columns, shape.blocks, shape.run};
+/// Whether a pattern has so few blocks that a dense column is hardly shared: neighbouring columns that come along in a
+/// run are loaded in vain, and fewer rows a CTA lose little.
+constexpr bool is_thin(const PatternShape& pattern) { return pattern.density() < 0.12; }
+
+constexpr ScheduleSpec product_schedule(const PatternShape& pattern, bool linear) {
+  const ProductShape shape = product_shape(pattern.block, linear, is_thin(pattern));
+  return {shape.rows, pattern.block == 128 ? 1 : 2, shape.columns, shape.blocks, shape.run};
 }
 
 /// sddmm: rows of a tile; it has 128 * 256 / rows gathered columns. 64 rows of blocks of 64 have columns of their own,
@@ -69,14 +78,14 @@ constexpr ScheduleSpec sddmm_schedule(int block) {
 /// CTAs of a cluster share the sparse blocks and take neighbouring tokens. One alone is better if there are no
 /// neighbours, and with blocks of 16, where waiting for the neighbour costs more than it saves.
 inline int product_cluster(const SparseGemmProblem& problem) {
-  return problem.block == 16 || problem.dense <= product_shape(problem.block).tokens ? 1 : 2;
+  return problem.block == 16 || problem.dense <= product_tokens(problem.block) ? 1 : 2;
 }
 
 /// Whether the call must rewrite canonical values into its workspace first: always for blocks of 16 and 32 (reading
 /// them in place is slower), else only if the last block column is ragged, since its padding may hold anything.
 inline bool product_packs(const SparseGemmProblem& problem) {
   if (problem.values_layout == ValuesLayout::packed) return false;
-  return product_shape(problem.block).swizzled || problem.cols % problem.block != 0;
+  return swizzles_values(problem.block) || problem.cols % problem.block != 0;
 }
 
 /// The most columns (tokens) that count as few.
@@ -85,7 +94,7 @@ inline constexpr int kFewColumns = 64;
 /// Whether the kernel for few columns (sm90_few_columns.h) takes an spmm or linear problem: it reads canonical values,
 /// and so do the others in that order of bytes, except packed values of blocks of 16 and 32.
 inline bool takes_few_columns(const SparseGemmProblem& problem) {
-  const bool swizzled = problem.values_layout == ValuesLayout::packed && product_shape(problem.block).swizzled;
+  const bool swizzled = problem.values_layout == ValuesLayout::packed && swizzles_values(problem.block);
   return problem.dense <= kFewColumns && !swizzled;
 }
 
@@ -131,14 +140,13 @@ struct ProductWorkspace {
 };
 
 inline ProductWorkspace product_workspace(const SparseGemmProblem& problem, const ScheduleView& schedule) {
-  const ProductShape shape = product_shape(problem.block);
-  const std::int64_t cluster_tokens = std::int64_t{shape.tokens} * product_cluster(problem);
+  const std::int64_t cluster_tokens = std::int64_t{product_tokens(problem.block)} * product_cluster(problem);
   const std::int64_t tokens = (problem.dense + cluster_tokens - 1) / cluster_tokens * cluster_tokens;
   const std::size_t values = static_cast<std::size_t>(problem.nnz_blocks) * problem.block * problem.block * 2;
   ProductWorkspace workspace;
   workspace.partial = workspace.packed + (product_packs(problem) ? (values + 255) / 256 * 256 : 0);
-  workspace.bytes = workspace.partial + static_cast<std::size_t>(schedule.split_slots) * shape.rows * problem.block *
-                                            static_cast<std::size_t>(tokens) * sizeof(float);
+  workspace.bytes = workspace.partial + static_cast<std::size_t>(schedule.split_slots) * schedule.spec.rows_per_group *
+                                            problem.block * static_cast<std::size_t>(tokens) * sizeof(float);
   return workspace;
 }
 

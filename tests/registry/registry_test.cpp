@@ -144,7 +144,7 @@ TEST(Registry, WithoutCodeForTheDeviceNothingRunsThere) {
   for (const SparseGemmKernel* kernel : sparse_gemm_kernels()) {
     EXPECT_FALSE(judge(*kernel, problem_for(*kernel), device).ok) << kernel->name;
   }
-  EXPECT_TRUE(schedule_specs(32, device).empty());
+  EXPECT_TRUE(schedule_specs({1024, 1024, 100, 32}, device).empty());
 }
 
 TEST(Registry, EverySpecIsOneThatTheBuildersTake) {
@@ -153,14 +153,19 @@ TEST(Registry, EverySpecIsOneThatTheBuildersTake) {
       const Device device = made_up(cc, shared);
       for (const SparseGemmKernel* kernel : sparse_gemm_kernels()) {
         if (kernel->schedule == nullptr) continue;
-        const std::optional<ScheduleSpec> spec = kernel->schedule(device);
-        if (!spec) continue;
-        EXPECT_NO_THROW(plan_schedule(*spec, 100, 100, 1000, 100)) << kernel->name << " on " << cc;
+        const int block = kernel->block != 0 ? kernel->block : 32;
+        for (const std::int64_t nnz : {0, 50, 1000, 10000}) {  // a spec may depend on the density
+          const std::optional<ScheduleSpec> spec = kernel->schedule({100 * block, 100 * block, nnz, block}, device);
+          if (!spec) continue;
+          EXPECT_NO_THROW(plan_schedule(*spec, 100, 100, nnz, 100)) << kernel->name << " on " << cc;
+        }
       }
       for (const int block : {16, 32, 64, 128}) {
-        const std::vector<ScheduleSpec> specs = schedule_specs(block, device);
-        for (std::size_t i = 0; i < specs.size(); i++) {
-          EXPECT_EQ(std::count(specs.begin(), specs.end(), specs[i]), 1) << "equal specs share a schedule";
+        for (const std::int64_t nnz : {0, 50, 1000, 10000}) {
+          const std::vector<ScheduleSpec> specs = schedule_specs({100 * block, 100 * block, nnz, block}, device);
+          for (std::size_t i = 0; i < specs.size(); i++) {
+            EXPECT_EQ(std::count(specs.begin(), specs.end(), specs[i]), 1) << "equal specs share a schedule";
+          }
         }
       }
     }
@@ -237,10 +242,10 @@ TEST(Registry, AttentionRowsAreWellFormed) {
 
 TEST(Registry, ARefusalOfAttentionSaysWhatEachKernelLacked) {
   AttentionProblem problem = ordinary_problem(*attention_kernels().front());
-  const std::string sentence =
-      sentence_of(ErrorCode::unsupported, [&] { select_attention(problem, made_up(75, 64)); });
+  const std::string sentence = sentence_of(ErrorCode::unsupported, [&] { select_attention(problem, made_up(75, 64)); });
   for (const AttentionKernel* kernel : attention_kernels()) {
-    EXPECT_NE(sentence.find(std::string(kernel->name) + ": "), std::string::npos) << kernel->name << " in: " << sentence;
+    EXPECT_NE(sentence.find(std::string(kernel->name) + ": "), std::string::npos)
+        << kernel->name << " in: " << sentence;
   }
   EXPECT_NE(sentence.find("head_dim 128"), std::string::npos) << sentence;
 }

@@ -1,12 +1,7 @@
-// sddmm at blocks 16 and 32; the kernel is sm80_sddmm.h.
+// sddmm at block 32; the kernel is sm80_sddmm.h.
 #include "sparse_gemm/sm80_sddmm_launch.h"
 
 namespace triage::sm80 {
-
-template <>
-void launch_sddmm<16>(const SparseGemmCall& call) {
-  launch_sddmm_of_type<16>(call);
-}
 
 template <>
 void launch_sddmm<32>(const SparseGemmCall& call) {

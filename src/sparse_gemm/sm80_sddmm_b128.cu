@@ -1,0 +1,11 @@
+// sddmm at block 128; the kernel is sm80_sddmm.h.
+#include "sparse_gemm/sm80_sddmm_launch.h"
+
+namespace triage::sm80 {
+
+template <>
+void launch_sddmm<128>(const SparseGemmCall& call) {
+  launch_sddmm_of_type<128>(call);
+}
+
+}  // namespace triage::sm80

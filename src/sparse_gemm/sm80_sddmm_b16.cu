@@ -1,0 +1,11 @@
+// sddmm at block 16; the kernel is sm80_sddmm.h.
+#include "sparse_gemm/sm80_sddmm_launch.h"
+
+namespace triage::sm80 {
+
+template <>
+void launch_sddmm<16>(const SparseGemmCall& call) {
+  launch_sddmm_of_type<16>(call);
+}
+
+}  // namespace triage::sm80

@@ -1,0 +1,11 @@
+// linear for blocks of 32 on 9.0a; the kernels are sm90_small_blocks.h and, for few tokens, sm90_few_columns.h.
+#include "sparse_gemm/sm90_small_launch.h"
+
+namespace triage::sm90 {
+
+template <>
+void launch_linear<32>(const SparseGemmCall& call) {
+  launch_small_blocks_of_type<true, 32>(call);
+}
+
+}  // namespace triage::sm90

@@ -1,0 +1,11 @@
+// spmm for blocks of 128 on 9.0a; the kernels are sm90_large_blocks.h and, for few columns, sm90_few_columns.h.
+#include "sparse_gemm/sm90_large_launch.h"
+
+namespace triage::sm90 {
+
+template <>
+void launch_spmm<128>(const SparseGemmCall& call) {
+  launch_large_blocks_of_type<false, 128>(call);
+}
+
+}  // namespace triage::sm90
