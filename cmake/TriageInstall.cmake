@@ -13,6 +13,8 @@ install(TARGETS ${installed_libraries} EXPORT triageTargets ARCHIVE DESTINATION 
 install(EXPORT triageTargets NAMESPACE triage:: DESTINATION ${package_dir})
 if(TARGET triage_program)
   install(TARGETS triage_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(TARGETS triage_worker LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/triage)
+  install(FILES ${PROJECT_BINARY_DIR}/triage_python_worker.py DESTINATION ${CMAKE_INSTALL_LIBDIR}/triage)
 endif()
 
 set(TRIAGE_NEEDS_OPENMP OFF)

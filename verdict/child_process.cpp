@@ -25,11 +25,13 @@ namespace {
 
 // The process group that a signal handler has to end; 0: none runs. One child runs at a time.
 std::atomic<pid_t> running_group{0};
+std::atomic<void (*)() noexcept> interrupt_cleanup{nullptr};
 static_assert(std::atomic<pid_t>::is_always_lock_free, "a signal handler reads it");
 
 void end_everything(int signal_number) {
   const pid_t group = running_group.load();
   if (group > 0) ::kill(-group, SIGKILL);
+  if (void (*cleanup)() noexcept = interrupt_cleanup.load()) cleanup();
   remove_unfinished_file();
   ::_exit(128 + signal_number);
 }
@@ -80,13 +82,14 @@ void install_interrupt_handlers() {
   ::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error code of write
 }
 
+void on_interrupt(void (*cleanup)() noexcept) { interrupt_cleanup = cleanup; }
+
 ChildProcess::ChildProcess(const std::vector<std::string>& arguments, const Environment& environment) {
   int input[2], output[2], errors[2];
   make_pipe(input);
   make_pipe(output);
   make_pipe(errors);
-  std::vector<std::string> argument_strings{"triage"};
-  argument_strings.insert(argument_strings.end(), arguments.begin(), arguments.end());
+  std::vector<std::string> argument_strings = arguments;
   std::vector<std::string> environment_strings = merged_environment(environment);
   const std::vector<char*> argv = pointers(argument_strings), envp = pointers(environment_strings);
   const pid_t parent = ::getpid();
@@ -106,7 +109,7 @@ ChildProcess::ChildProcess(const std::vector<std::string>& arguments, const Envi
     ::dup2(output[1], STDOUT_FILENO);
     ::dup2(errors[1], STDERR_FILENO);
     ::sigprocmask(SIG_SETMASK, &before, nullptr);
-    ::execve("/proc/self/exe", argv.data(), envp.data());
+    ::execve(argv[0], argv.data(), envp.data());
     ::_exit(127);
   }
   const int fork_error = errno;

@@ -16,12 +16,15 @@ using Environment = std::vector<std::pair<std::string, std::string>>;
 /// and end this process with 128 + the signal's number.
 void install_interrupt_handlers();
 
+/// What these handlers call besides, before the process ends; async-signal-safe. One at a time; nullptr: nothing.
+void on_interrupt(void (*cleanup)() noexcept);
+
 class ChildProcess {
  public:
   enum class Read { line, closed, timeout };
 
-  /// Starts this program again (/proc/self/exe) with `arguments`, in a process group of its own. What it writes to
-  /// standard error is kept, not shown. `environment` is added to this process's.
+  /// Starts `arguments[0]` (a path), in a process group of its own. What it writes to standard error is kept, not
+  /// shown. `environment` is added to this process's.
   /// @throws std::runtime_error if the system refuses.
   ChildProcess(const std::vector<std::string>& arguments, const Environment& environment);
   ~ChildProcess();

@@ -24,11 +24,13 @@ struct VerdictOptions {
   std::string device = "all";           ///< all, cpu, cuda, cuda:N
   std::vector<std::string> kernels, ops, dtypes, shapes;
   std::vector<int> blocks;
-  std::vector<std::string> only;        ///< timing, grid, crossover; empty: all
+  std::vector<std::string> only;        ///< timing, grid, crossover, evidence; empty: all
+  bool sanitize = false, profile = false;  ///< evidence: compute-sanitizer, Nsight Compute
   bool quick = false;
   bool peers = true;
   bool json = false, markdown = false;  ///< on standard output, instead of the table
   std::string html;                     ///< a file, or "-"
+  std::string peer_results;             ///< what bench/attention_peers.py printed, to show beside ours
   std::optional<std::string> receipt;   ///< folder to write receipts into
   std::string receipts = "receipts";    ///< folder to read for the support matrix
   double timeout_seconds = 120;

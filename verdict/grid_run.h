@@ -23,8 +23,14 @@ namespace triage::verdict {
 /// Seconds after which a quick grid stops; how far it came is in ReceiptGrid::cases.
 inline constexpr double kQuickGridSeconds = 4;
 
+/// Problems of a grid under compute-sanitizer, which makes kernels slower by a factor of ten and more.
+inline constexpr std::size_t kSanitizedProblems = 12;
+
 /// Most problems of a grid.
-inline std::size_t grid_problems(const Job& job) { return job.quick ? 64 : 1000; }
+inline std::size_t grid_problems(const Job& job) {
+  if (job.kind == JobKind::sanitize) return kSanitizedProblems;
+  return job.quick ? 64 : 1000;
+}
 
 /// The registry's word on the job's kernel. @throws std::runtime_error if there is no such kernel.
 inline KernelReport report_of(const Job& job, const JobContext& context) {

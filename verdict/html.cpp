@@ -17,6 +17,10 @@ constexpr const char* kStyle = R"(
 body { margin: 0 auto; padding: 1rem; max-width: 70rem; font: 16px/1.5 system-ui, sans-serif; color: var(--ink);
   background: var(--paper); }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; } h3 { font-size: 1rem; }
+h1, h2, h3, p, li, summary { overflow-wrap: anywhere; }
+details { border: 1px solid var(--line); border-radius: 0.4rem; padding: 0.3rem 0.8rem; margin: 0.4rem 0; }
+summary { cursor: pointer; padding: 0.3rem 0; }
+.lead { font-size: 1.1rem; font-weight: 600; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.85rem; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
@@ -97,6 +101,10 @@ std::string html_table(const std::vector<std::string>& header, const std::vector
   return html + "</tbody></table></div>\n";
 }
 
+std::string html_details(const std::string& title, const std::string& content) {
+  return "<details>\n<summary>" + html_escaped(title) + "</summary>\n" + content + "</details>\n";
+}
+
 std::string html_list(const std::vector<std::string>& items) {
   std::string html = "<ul>\n";
   for (const std::string& item : items) html += "<li>" + html_escaped(item) + "</li>\n";
@@ -150,19 +158,25 @@ std::string svg_roofline(const std::vector<RooflinePoint>& points, double peak_t
   return svg + "</svg>\n";
 }
 
-std::string svg_bars(const std::vector<BarGroup>& groups, const std::string& unit) {
-  double most = 0;
+std::string svg_bars(const std::vector<BarGroup>& groups, const std::string& unit, const std::string& label, double mark,
+                     const std::string& mark_name) {
+  double most = mark;
   int lines = 0;
   for (const BarGroup& group : groups) {
     lines += 1 + static_cast<int>(group.bars.size());
     for (const Bar& bar : group.bars) most = std::max(most, bar.value);
   }
-  if (most <= 0) return "";
+  if (most <= 0 || lines == 0) return "";
   constexpr double kWidth = 640, kLine = 18, kLabel = 170, kNumber = 80;
   const Scale length(0, most, 0, kWidth - kLabel - kNumber, false);
-  std::string svg = fmt::format("<svg viewBox=\"0 0 {} {:.0f}\" role=\"img\" aria-label=\"Rates of ours and the peers\">\n",
-                                kWidth, kLine * lines + 8);
-  double y = 4;
+  const double top = mark > 0 ? kLine : 0, height = kLine * lines + 8 + top;
+  std::string svg = fmt::format("<svg viewBox=\"0 0 {} {:.0f}\" role=\"img\" aria-label=\"{}\">\n", kWidth, height,
+                                html_escaped(label));
+  if (mark > 0) {
+    svg += svg_line(kLabel + length(mark), top, kLabel + length(mark), height, "second");
+    svg += svg_text(kLabel + length(mark), top - 4, mark_name, "middle", "faint");
+  }
+  double y = 4 + top;
   for (const BarGroup& group : groups) {
     y += kLine;
     svg += svg_text(0, y - 4, group.title);

@@ -13,6 +13,9 @@ std::string html_escaped(const std::string& text);
 std::string html_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows,
                        const std::vector<std::vector<std::string>>& classes = {});
 
+/// A part that opens when its title is touched, without a script.
+std::string html_details(const std::string& title, const std::string& content);
+
 std::string html_list(const std::vector<std::string>& items);
 
 /// One point of a roofline: operations per byte, TFLOP/s.
@@ -35,8 +38,10 @@ struct BarGroup {
   std::string title;
   std::vector<Bar> bars;
 };
-/// Horizontal bars, group under group, one scale for all; `unit` follows each number.
-std::string svg_bars(const std::vector<BarGroup>& groups, const std::string& unit);
+/// Horizontal bars, group under group, one scale for all; `unit` follows each number, `label` is for who cannot see it.
+/// `mark` > 0: a line at that value, with `mark_name` above it.
+std::string svg_bars(const std::vector<BarGroup>& groups, const std::string& unit, const std::string& label,
+                     double mark = 0, const std::string& mark_name = "");
 
 /// Times over density (lines) with the dense time as a horizontal line.
 struct CrossoverChart {

@@ -9,7 +9,9 @@ namespace {
 constexpr std::pair<JobKind, const char*> kKinds[] = {{JobKind::device, "device"},
                                                       {JobKind::grid, "grid"},
                                                       {JobKind::timing, "timing"},
-                                                      {JobKind::crossover, "crossover"}};
+                                                      {JobKind::crossover, "crossover"},
+                                                      {JobKind::sanitize, "sanitize"},
+                                                      {JobKind::profile, "profile"}};
 
 }  // namespace
 
@@ -29,10 +31,13 @@ Json to_json(const Job& job) {
   json["seed"] = job.seed;
   json["quick"] = job.quick;
   json["peers"] = job.peers;
+  json["limits"] = job.limits;
   json["device"] = to_json(job.device);
   json["shared_memory_kb"] = job.shared_memory_kb;
   const UserKernel& user = job.user;
-  if (user.given()) json["user"] = {{"library", user.library}, {"symbol", user.symbol}, {"op", user.op}, {"cuda", user.cuda}};
+  if (user.given()) {
+    json["user"] = {{"library", user.library}, {"symbol", user.symbol}, {"op", user.op}, {"cuda", user.cuda}, {"python", user.python}};
+  }
   return json;
 }
 
@@ -57,12 +62,13 @@ Job job_from_json(const Json& json) {
   job.seed = json.at("seed").get<std::uint64_t>();
   job.quick = json.at("quick").get<bool>();
   job.peers = json.at("peers").get<bool>();
+  job.limits = json.at("limits").get<bool>();
   job.device = device_from_json(json.at("device"));
   job.shared_memory_kb = json.at("shared_memory_kb").get<int>();
   if (json.contains("user")) {
     const Json& user = json.at("user");
     job.user = {user.at("library").get<std::string>(), user.at("symbol").get<std::string>(),
-                user.at("op").get<std::string>(), user.at("cuda").get<bool>()};
+                user.at("op").get<std::string>(), user.at("cuda").get<bool>(), user.at("python").get<std::string>()};
   }
   return job;
 }

@@ -18,6 +18,8 @@ enum class JobKind {
   grid,       ///< many small problems of one kernel -> ReceiptGrid
   timing,     ///< one problem, checked, timed beside the peers -> ReceiptCase
   crossover,  ///< one kernel at rising density beside the dense product -> ReceiptCrossover
+  sanitize,   ///< a few problems of the grid, in a process that compute-sanitizer watches -> ReceiptGrid
+  profile,    ///< one call of one problem, between marks that Nsight Compute sees -> ReceiptProfile without launches
 };
 
 struct Job {
@@ -29,6 +31,7 @@ struct Job {
   std::uint64_t seed = 1;
   bool quick = false;     ///< shorter measurements
   bool peers = true;
+  bool limits = true;     ///< device: measure the roofs too
   ReceiptDevice device;   ///< the roofs, as the device job found them
   int shared_memory_kb = 0;
   UserKernel user;        ///< to load before anything else
@@ -42,5 +45,8 @@ Job job_from_json(const Json& json);
 /// where the kernel does not take the problem or the device has no room for it, or {"error": sentence, "sticky": bool}.
 /// After a sticky error (CUDA) the process ends.
 int run_worker();
+
+/// The same for one job, for a process that a tool starts: read from one file, answered in another.
+int run_one_job(const char* job_file, const char* answer_file);
 
 }  // namespace triage::verdict

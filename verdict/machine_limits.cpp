@@ -86,11 +86,13 @@ double gpu_dense_tflops(JobContext& context) {
 
 std::string cuda_version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
-void describe_gpu(ReceiptDevice& device, JobContext& context) {
-  // Shortest first, while the device is cool: a roof is the most that can be reached.
-  device.mma_sync_tflops = gpu_mma_sync_tflops(context.stream());
-  device.memory_gbytes_per_s = gpu_copy_gbytes_per_s(context.stream());
-  device.dense_fp16_tflops = gpu_dense_tflops(context);
+void describe_gpu(ReceiptDevice& device, JobContext& context, bool limits) {
+  if (limits) {
+    // Shortest first, while the device is cool: a roof is the most that can be reached.
+    device.mma_sync_tflops = gpu_mma_sync_tflops(context.stream());
+    device.memory_gbytes_per_s = gpu_copy_gbytes_per_s(context.stream());
+    device.dense_fp16_tflops = gpu_dense_tflops(context);
+  }
   device.driver = context.driver_version();
   int runtime = 0, driver = 0;
   cuda_check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
@@ -109,6 +111,7 @@ ReceiptDevice measure_machine(const Job& job, JobContext& context) {
   if (!context.cuda()) {
     device.compute_capability = "cpu";
     device.threads = context.threads();
+    if (!job.limits) return device;
     device.fp32_peak_tflops = cpu_peak_fp32_tflops(device.threads);
     device.dense_fp32_tflops = cpu_dense_tflops(device.threads, job.quick);
     device.memory_gbytes_per_s = cpu_copy_gbytes_per_s(device.threads, context.cache_bytes());
@@ -116,7 +119,7 @@ ReceiptDevice measure_machine(const Job& job, JobContext& context) {
   }
 #if TRIAGE_HAS_CUDA
   device.compute_capability = fmt::format("{}.{}", probed.compute_capability / 10, probed.compute_capability % 10);
-  describe_gpu(device, context);
+  describe_gpu(device, context, job.limits);
 #endif
   return device;
 }

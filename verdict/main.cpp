@@ -64,18 +64,25 @@ void add_verdict_command(CLI::App& app, const std::vector<std::string>& compiler
     command->add_option(name, values, what)->delimiter(',')->allow_extra_args(false)->type_name("LIST")->group(filters);
   };
   list("--kernel", options->kernels, "Kernels by name (see `triage list`)");
-  list("--op", options->ops, "spmm, linear, sddmm");
+  list("--op", options->ops, "spmm, linear, sddmm, attention.forward");
   list("--block", options->blocks, "16, 32, 64, 128");
   list("--dtype", options->dtypes, "float16, bfloat16, float32, float64");
   list("--shape", options->shapes, "Shapes whose name holds this, e.g. llama or 'cube 8192'");
-  list("--only", options->only, "timing, grid (correctness), crossover");
+  list("--only", options->only, "timing, grid (correctness), crossover, evidence (what --sanitize and --profile give)");
   command->add_flag("--quick", options->quick, "The essential cases, shorter: under a minute on two cores")->group(filters);
   command->add_flag("!--no-peers", options->peers, "Time our kernels alone")->group(filters);
+
+  const char* evidence = "Evidence (GPU kernels; docs/verdict.md)";
+  command->add_flag("--sanitize", options->sanitize, "Run compute-sanitizer's memcheck, initcheck and synccheck over each kernel")
+      ->group(evidence);
+  command->add_flag("--profile", options->profile, "Profile each kernel with Nsight Compute: what limits it")->group(evidence);
 
   const char* own = "A kernel of your own (docs/verdict.md)";
   command->add_option("--library", options->user.library, "Shared library that holds it; --op says what it computes")
       ->type_name("LIB.so")->group(own);
   command->add_option("--symbol", options->user.symbol, "Name of the function (triage/user_kernel.h)")->group(own);
+  command->add_option("--python", options->user.python, "A Python function of Torch tensors instead; --op says what it computes")
+      ->type_name("MODULE:FUNCTION")->group(own);
 
   const char* running = "How";
   command->add_option("--timeout", options->timeout_seconds, "Seconds for a case; a grid or a crossover gets three times that")
@@ -86,6 +93,9 @@ void add_verdict_command(CLI::App& app, const std::vector<std::string>& compiler
       ->check(CLI::Range(1, 1024))->group(running);
   command->add_option("--receipts", options->receipts, "Folder of receipts for the support matrix")
       ->capture_default_str()->group(running);
+  command->add_option("--peer-results", options->peer_results,
+                      "JSON with peers measured on the same cases (bench/attention_peers.py), to show beside ours")
+      ->type_name("FILE")->group(running);
   auto* receipt_option = command->add_option("--receipt", *receipt, "Write receipts, into DIR [receipts]");
   receipt_option->expected(0, 1)->type_name("DIR")->group(running);
 
@@ -116,6 +126,7 @@ int report_usage_error(const CLI::App& app, const CLI::ParseError& error) {
 
 int main(int argc, char** argv) {
   if (argc == 2 && std::strcmp(argv[1], kWorkerCommand) == 0) return run_worker();
+  if (argc == 4 && std::strcmp(argv[1], kWorkerCommand) == 0) return run_one_job(argv[2], argv[3]);
   install_interrupt_handlers();
 
   int exit_code = kAllRight;

@@ -109,12 +109,51 @@ struct ReceiptCrossover {
   int shared_memory_kb = 0;
 };
 
+/// What one tool of compute-sanitizer said of one kernel, on a few problems of its correctness grid.
+struct ReceiptSanitizer {
+  std::string op, kernel, family, source_sha256;
+  std::string tool;     ///< memcheck, initcheck or synccheck
+  std::string version;  ///< of compute-sanitizer
+  std::string date;     ///< YYYY-MM-DD, UTC
+  int problems = 0;     ///< that ran under the tool
+  int errors = 0;       ///< that the tool reported
+  Outcome outcome = Outcome::ok;  ///< wrong: the tool found errors, or the oracle a wrong result
+  std::string failure;  ///< the first finding, or why there is no answer
+  double seconds = 0;
+  int shared_memory_kb = 0;
+};
+
+/// One kernel launch under Nsight Compute: its metrics by the names of verdict/profile_metrics.h.
+struct ProfiledLaunch {
+  std::string name, grid, block;
+  std::vector<std::pair<std::string, double>> metrics;
+  std::vector<std::pair<std::string, double>> stalls;  ///< reason, cycles an issued instruction; the longest first
+
+  /// The metric, or `fallback` if the profiler did not give it.
+  double metric(const std::string& metric_name, double fallback = 0) const;
+};
+
+/// What Nsight Compute measured of one call of a kernel.
+struct ReceiptProfile {
+  std::string op, kernel, family, source_sha256, dtype;
+  ReceiptShape shape;
+  std::string version;  ///< of Nsight Compute
+  std::string date;
+  Outcome outcome = Outcome::ok;
+  std::string failure;
+  std::vector<ProfiledLaunch> launches;  ///< of one call, in the order in which they ran
+  std::string limited_by;                ///< a sentence on the longest launch
+  int shared_memory_kb = 0;
+};
+
 struct Receipt {
   ReceiptDevice device;
   std::string date;  ///< YYYY-MM-DD, UTC
   std::vector<ReceiptCase> cases;
   std::vector<ReceiptGrid> grids;
   std::vector<ReceiptCrossover> crossovers;
+  std::vector<ReceiptSanitizer> sanitizer;
+  std::vector<ReceiptProfile> profiles;
 };
 
 const char* outcome_name(Outcome outcome);
@@ -122,6 +161,8 @@ const char* outcome_name(Outcome outcome);
 Json to_json(const ReceiptCase& result);
 Json to_json(const ReceiptGrid& grid);
 Json to_json(const ReceiptCrossover& crossover);
+Json to_json(const ReceiptSanitizer& entry);
+Json to_json(const ReceiptProfile& profile);
 Json to_json(const ReceiptDevice& device);
 Json to_json(const ReceiptShape& shape);
 Json to_json(const Receipt& receipt);
@@ -130,6 +171,7 @@ Json to_json(const Receipt& receipt);
 ReceiptCase case_from_json(const Json& json);
 ReceiptGrid grid_from_json(const Json& json);
 ReceiptCrossover crossover_from_json(const Json& json);
+ReceiptProfile profile_from_json(const Json& json);
 ReceiptShape shape_from_json(const Json& json);
 ReceiptDevice device_from_json(const Json& json);
 Receipt receipt_from_json(const Json& json);
@@ -150,6 +192,9 @@ struct ReceiptFolder {
   std::vector<std::string> problems;  ///< one sentence for each file that could not be read
 };
 
+/// @throws std::runtime_error with a sentence if the file cannot be read or is no receipt.
+Receipt read_receipt(const std::string& path);
+
 /// Reads <folder>/*/*.json in the order of their names. A folder that does not exist is empty.
 ReceiptFolder read_receipts(const std::string& folder);
 
@@ -157,6 +202,16 @@ ReceiptFolder read_receipts(const std::string& folder);
 /// each file atomically; returns the paths.
 /// @throws std::runtime_error if a file cannot be written, or if it holds what `run` has not of the same source.
 std::vector<std::string> write_receipts(const Receipt& run, const std::string& folder);
+
+struct EvidenceWritten {
+  std::vector<std::string> paths;
+  std::vector<std::string> problems;  ///< one sentence for each kernel whose evidence has no receipt to stand in
+};
+
+/// Adds what the sanitizer and the profiler said to the receipts that <folder> has of the same kernels, device and
+/// sources; what such a receipt held of the same tool or case is replaced. A receipt that is absent or stale is left as
+/// it is, and a sentence says so.
+EvidenceWritten add_evidence(const Receipt& run, const std::string& folder);
 
 /// Writes `text` to `path` through a temporary file beside it and a rename, so that no reader and no interruption sees
 /// half of it; makes the folders above it.

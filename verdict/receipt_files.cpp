@@ -20,16 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Receipt read_receipt(const fs::path& path) {
-  std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  if (!file) throw std::runtime_error("it cannot be read");
-  const Json json = Json::parse(text.str(), nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) throw std::runtime_error("it is not JSON");
-  return receipt_from_json(json);
-}
-
 std::vector<fs::path> sorted_entries(const fs::path& folder) {
   std::vector<fs::path> entries;
   std::error_code error;
@@ -53,7 +43,42 @@ bool same_case(const ReceiptCase& a, const ReceiptCase& b) {
 /// The source that a kernel's part of a receipt speaks of.
 std::string source_of(const Receipt& part) {
   if (!part.cases.empty()) return part.cases.front().source_sha256;
-  return part.grids.empty() ? "" : part.grids.front().source_sha256;
+  if (!part.grids.empty()) return part.grids.front().source_sha256;
+  if (!part.sanitizer.empty()) return part.sanitizer.front().source_sha256;
+  return part.profiles.empty() ? "" : part.profiles.front().source_sha256;
+}
+
+bool same_profile(const ReceiptProfile& a, const ReceiptProfile& b) {
+  return a.op == b.op && a.dtype == b.dtype && to_json(a.shape) == to_json(b.shape);
+}
+
+/// `older` evidence that `part` does not have of the same tool or case goes into `part`; the caller has compared the
+/// sources.
+void keep_older_evidence(Receipt& part, const Receipt& older) {
+  std::vector<ReceiptSanitizer> sanitizer;
+  for (const ReceiptSanitizer& entry : older.sanitizer) {
+    const bool again = std::any_of(part.sanitizer.begin(), part.sanitizer.end(),
+                                   [&](const ReceiptSanitizer& fresh) { return fresh.tool == entry.tool; });
+    if (!again) sanitizer.push_back(entry);
+  }
+  part.sanitizer.insert(part.sanitizer.begin(), sanitizer.begin(), sanitizer.end());
+  std::vector<ReceiptProfile> profiles;
+  for (const ReceiptProfile& profile : older.profiles) {
+    const bool again = std::any_of(part.profiles.begin(), part.profiles.end(),
+                                   [&](const ReceiptProfile& fresh) { return same_profile(fresh, profile); });
+    if (!again) profiles.push_back(profile);
+  }
+  part.profiles.insert(part.profiles.begin(), profiles.begin(), profiles.end());
+}
+
+/// A run under a limit on shared memory is a record of its own.
+template <class Entry>
+std::string file_of(const Entry& entry) {
+  return entry.shared_memory_kb > 0 ? fmt::format("{}_{}kb", entry.kernel, entry.shared_memory_kb) : entry.kernel;
+}
+
+fs::path path_of(const Receipt& run, const std::string& folder, const std::string& file) {
+  return fs::path(folder) / device_folder(run.device.name) / (file + ".json");
 }
 
 /// A run with filters must not replace a fuller record of the same kernel and source.
@@ -61,7 +86,7 @@ void refuse_to_lose_anything(const fs::path& path, const Receipt& fresh) {
   if (!fs::exists(path)) return;
   Receipt old;
   try {
-    old = read_receipt(path);
+    old = read_receipt(path.string());
   } catch (const std::exception&) {
     return;  // broken: nothing to keep
   }
@@ -82,6 +107,16 @@ void refuse_to_lose_anything(const fs::path& path, const Receipt& fresh) {
 
 }  // namespace
 
+Receipt read_receipt(const std::string& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  if (!file) throw std::runtime_error("it cannot be read");
+  const Json json = Json::parse(text.str(), nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) throw std::runtime_error("it is not JSON");
+  return receipt_from_json(json);
+}
+
 std::string device_folder(const std::string& device_name) {
   std::string folder;
   for (unsigned char c : device_name) folder += std::isalnum(c) ? static_cast<char>(std::tolower(c)) : '-';
@@ -97,7 +132,7 @@ ReceiptFolder read_receipts(const std::string& folder) {
     for (const fs::path& path : sorted_entries(device)) {
       if (path.extension() != ".json") continue;
       try {
-        result.files.push_back({path.string(), read_receipt(path)});
+        result.files.push_back({path.string(), read_receipt(path.string())});
       } catch (const std::exception& error) {
         result.problems.push_back(fmt::format("{}: {}.", path.string(), error.what()));
       }
@@ -107,26 +142,62 @@ ReceiptFolder read_receipts(const std::string& folder) {
 }
 
 std::vector<std::string> write_receipts(const Receipt& run, const std::string& folder) {
-  // A run under a limit on shared memory is a record of its own.
-  const auto file_of = [](const auto& entry) {
-    return entry.shared_memory_kb > 0 ? fmt::format("{}_{}kb", entry.kernel, entry.shared_memory_kb) : entry.kernel;
-  };
   std::map<std::string, Receipt> by_file;
   for (const ReceiptCase& result : run.cases) by_file[file_of(result)].cases.push_back(result);
   for (const ReceiptGrid& grid : run.grids) by_file[file_of(grid)].grids.push_back(grid);
   for (const ReceiptCrossover& crossover : run.crossovers) by_file[file_of(crossover)].crossovers.push_back(crossover);
+  for (const ReceiptSanitizer& entry : run.sanitizer) by_file[file_of(entry)].sanitizer.push_back(entry);
+  for (const ReceiptProfile& profile : run.profiles) by_file[file_of(profile)].profiles.push_back(profile);
 
-  const fs::path device = fs::path(folder) / device_folder(run.device.name);
-  const auto path_of = [&](const std::string& file) { return device / (file + ".json"); };
-  for (const auto& [file, part] : by_file) refuse_to_lose_anything(path_of(file), part);
+  for (const auto& [file, part] : by_file) refuse_to_lose_anything(path_of(run, folder, file), part);
   std::vector<std::string> paths;
   for (auto& [file, part] : by_file) {
     part.device = run.device;
     part.date = run.date;
-    write_file_atomically(path_of(file).string(), to_json(part).dump(2) + "\n");
-    paths.push_back(path_of(file).string());
+    const fs::path path = path_of(run, folder, file);
+    try {
+      if (const Receipt older = read_receipt(path.string()); source_of(older) == source_of(part)) keep_older_evidence(part, older);
+    } catch (const std::exception&) {
+      // absent or broken: nothing to keep
+    }
+    write_file_atomically(path.string(), to_json(part).dump(2) + "\n");
+    paths.push_back(path.string());
   }
   return paths;
+}
+
+EvidenceWritten add_evidence(const Receipt& run, const std::string& folder) {
+  std::map<std::string, Receipt> by_file;
+  for (const ReceiptSanitizer& entry : run.sanitizer) by_file[file_of(entry)].sanitizer.push_back(entry);
+  for (const ReceiptProfile& profile : run.profiles) by_file[file_of(profile)].profiles.push_back(profile);
+  EvidenceWritten written;
+  for (auto& [file, part] : by_file) {
+    const fs::path path = path_of(run, folder, file);
+    const auto leave = [&](const std::string& why) {
+      written.problems.push_back(fmt::format("no evidence was added to {}: {}", path.string(), why));
+    };
+    if (!fs::exists(path)) {
+      leave("there is no such receipt; run the verdict without --only first");
+      continue;
+    }
+    try {
+      Receipt receipt = read_receipt(path.string());
+      if (receipt.device.name != run.device.name) {
+        leave(fmt::format("it speaks of {}, and this is {}", receipt.device.name, run.device.name));
+      } else if (source_of(receipt) != source_of(part)) {
+        leave("it is STALE (the kernel's sources have changed since); run the verdict without --only");
+      } else {
+        keep_older_evidence(part, receipt);
+        receipt.sanitizer = part.sanitizer;
+        receipt.profiles = part.profiles;
+        write_file_atomically(path.string(), to_json(receipt).dump(2) + "\n");
+        written.paths.push_back(path.string());
+      }
+    } catch (const std::exception& error) {
+      leave(error.what());
+    }
+  }
+  return written;
 }
 
 void write_file_atomically(const std::string& path, const std::string& text) {

@@ -51,6 +51,13 @@ class Fields {
 
   Fields object(const char* name) const { return Fields(at(name), path(name)); }
 
+  /// Every field, all of which must be numbers, in order.
+  std::vector<std::pair<std::string, double>> numbers() const {
+    std::vector<std::pair<std::string, double>> result;
+    for (const auto& [name, value] : json_.items()) result.emplace_back(name, number(name.c_str()));
+    return result;
+  }
+
   /// Calls `read` with each element of an array, which may be absent.
   template <class Read>
   void each(const char* name, Read read) const {
@@ -214,6 +221,52 @@ ReceiptCrossover read_crossover(const Fields& fields) {
   return result;
 }
 
+ReceiptSanitizer read_sanitizer(const Fields& fields) {
+  ReceiptSanitizer entry;
+  entry.op = fields.text("op");
+  entry.kernel = fields.text("kernel");
+  entry.family = fields.text("family");
+  entry.source_sha256 = fields.text("source_sha256");
+  entry.tool = fields.text("tool");
+  entry.version = fields.text_or("version", "");
+  entry.date = fields.text_or("date", "");
+  entry.problems = static_cast<int>(fields.integer("problems"));
+  entry.errors = static_cast<int>(fields.integer("errors"));
+  entry.outcome = outcome_from(fields);
+  entry.failure = fields.text_or("failure", "");
+  entry.seconds = fields.number_or("seconds", 0);
+  entry.shared_memory_kb = static_cast<int>(fields.integer_or("shared_memory_kb", 0));
+  return entry;
+}
+
+ProfiledLaunch read_launch(const Fields& fields) {
+  ProfiledLaunch launch;
+  launch.name = fields.text("name");
+  launch.grid = fields.text_or("grid", "");
+  launch.block = fields.text_or("block", "");
+  launch.metrics = fields.object("metrics").numbers();
+  launch.stalls = fields.object("stalls").numbers();
+  return launch;
+}
+
+ReceiptProfile read_profile(const Fields& fields) {
+  ReceiptProfile profile;
+  profile.op = fields.text("op");
+  profile.kernel = fields.text("kernel");
+  profile.family = fields.text("family");
+  profile.source_sha256 = fields.text("source_sha256");
+  profile.dtype = fields.text("dtype");
+  profile.shape = read_shape(fields.object("shape"));
+  profile.version = fields.text_or("version", "");
+  profile.date = fields.text_or("date", "");
+  profile.outcome = outcome_from(fields);
+  profile.failure = fields.text_or("failure", "");
+  fields.each("launches", [&](const Fields& launch) { profile.launches.push_back(read_launch(launch)); });
+  profile.limited_by = fields.text_or("limited_by", "");
+  profile.shared_memory_kb = static_cast<int>(fields.integer_or("shared_memory_kb", 0));
+  return profile;
+}
+
 ReceiptDevice read_device(const Fields& fields) {
   ReceiptDevice device;
   device.name = fields.text("name");
@@ -244,6 +297,13 @@ void set_if(Json& json, const char* name, const std::string& value) {
 }
 
 }  // namespace
+
+double ProfiledLaunch::metric(const std::string& metric_name, double fallback) const {
+  for (const auto& [known, value] : metrics) {
+    if (known == metric_name) return value;
+  }
+  return fallback;
+}
 
 const char* outcome_name(Outcome outcome) {
   switch (outcome) {
@@ -339,6 +399,48 @@ Json to_json(const ReceiptCrossover& crossover) {
   return json;
 }
 
+Json to_json(const ReceiptSanitizer& entry) {
+  Json json{{"op", entry.op},     {"kernel", entry.kernel},     {"family", entry.family}, {"source_sha256", entry.source_sha256},
+            {"tool", entry.tool}, {"problems", entry.problems}, {"errors", entry.errors}};
+  set_if(json, "version", entry.version);
+  set_if(json, "date", entry.date);
+  if (entry.outcome != Outcome::ok) json["outcome"] = outcome_name(entry.outcome);
+  set_if(json, "failure", entry.failure);
+  set_if(json, "seconds", entry.seconds);
+  if (entry.shared_memory_kb > 0) json["shared_memory_kb"] = entry.shared_memory_kb;
+  return json;
+}
+
+Json to_json(const ReceiptProfile& profile) {
+  Json json{{"op", profile.op},
+            {"kernel", profile.kernel},
+            {"family", profile.family},
+            {"source_sha256", profile.source_sha256},
+            {"dtype", profile.dtype},
+            {"shape", to_json(profile.shape)}};
+  set_if(json, "version", profile.version);
+  set_if(json, "date", profile.date);
+  if (profile.outcome != Outcome::ok) json["outcome"] = outcome_name(profile.outcome);
+  set_if(json, "failure", profile.failure);
+  const auto object_of = [](const std::vector<std::pair<std::string, double>>& numbers) {
+    Json object = Json::object();
+    for (const auto& [name, value] : numbers) object[name] = rounded(value);
+    return object;
+  };
+  json["launches"] = Json::array();
+  for (const ProfiledLaunch& launch : profile.launches) {
+    Json entry{{"name", launch.name}};
+    set_if(entry, "grid", launch.grid);
+    set_if(entry, "block", launch.block);
+    entry["metrics"] = object_of(launch.metrics);
+    entry["stalls"] = object_of(launch.stalls);
+    json["launches"].push_back(entry);
+  }
+  set_if(json, "limited_by", profile.limited_by);
+  if (profile.shared_memory_kb > 0) json["shared_memory_kb"] = profile.shared_memory_kb;
+  return json;
+}
+
 Json to_json(const ReceiptDevice& device) {
   Json json{{"name", device.name}, {"compute_capability", device.compute_capability}};
   set_if(json, "driver", device.driver);
@@ -358,12 +460,15 @@ Json to_json(const Receipt& receipt) {
   for (const ReceiptCase& result : receipt.cases) json["cases"].push_back(to_json(result));
   for (const ReceiptGrid& grid : receipt.grids) json["correctness_grids"].push_back(to_json(grid));
   for (const ReceiptCrossover& crossover : receipt.crossovers) json["crossovers"].push_back(to_json(crossover));
+  for (const ReceiptSanitizer& entry : receipt.sanitizer) json["sanitizer"].push_back(to_json(entry));
+  for (const ReceiptProfile& profile : receipt.profiles) json["profiles"].push_back(to_json(profile));
   return json;
 }
 
 ReceiptCase case_from_json(const Json& json) { return read_case(Fields(json, "")); }
 ReceiptGrid grid_from_json(const Json& json) { return read_grid(Fields(json, "")); }
 ReceiptCrossover crossover_from_json(const Json& json) { return read_crossover(Fields(json, "")); }
+ReceiptProfile profile_from_json(const Json& json) { return read_profile(Fields(json, "")); }
 ReceiptShape shape_from_json(const Json& json) { return read_shape(Fields(json, "")); }
 ReceiptDevice device_from_json(const Json& json) { return read_device(Fields(json, "")); }
 
@@ -380,6 +485,8 @@ Receipt receipt_from_json(const Json& json) {
   fields.each("cases", [&](const Fields& entry) { receipt.cases.push_back(read_case(entry)); });
   fields.each("correctness_grids", [&](const Fields& entry) { receipt.grids.push_back(read_grid(entry)); });
   fields.each("crossovers", [&](const Fields& entry) { receipt.crossovers.push_back(read_crossover(entry)); });
+  fields.each("sanitizer", [&](const Fields& entry) { receipt.sanitizer.push_back(read_sanitizer(entry)); });
+  fields.each("profiles", [&](const Fields& entry) { receipt.profiles.push_back(read_profile(entry)); });
   return receipt;
 }
 

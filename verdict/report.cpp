@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "verdict/evidence_report.h"
 #include "verdict/terminal.h"
 #include "verdict/timing.h"
 
@@ -24,6 +26,12 @@ TextTable crossover_table(const Run& run) {
                  crossover.dense_peer, crossover_sentence(crossover)});
     }
   }
+  return table;
+}
+
+TextTable table_of(const std::vector<std::string>& header, const Rows& rows) {
+  TextTable table(header);
+  for (const std::vector<std::string>& row : rows) table.add(row);
   return table;
 }
 
@@ -45,6 +53,12 @@ std::vector<std::string> grid_sentences(const Run& run) {
   for (const Receipt& receipt : run.receipts) {
     for (const ReceiptGrid& grid : receipt.grids) lines.push_back(grid_sentence(grid));
   }
+  return lines;
+}
+
+std::vector<std::string> standing_sentences(const Run& run) {
+  std::vector<std::string> lines;
+  for (const PeerStanding& standing : peer_standings(run)) lines.push_back(standing.sentence());
   return lines;
 }
 
@@ -214,6 +228,60 @@ std::vector<std::string> recommendations(const Run& run) {
   return lines;
 }
 
+std::string PeerStanding::sentence() const {
+  return fmt::format("{}: faster than {} in {} of {} cases, {} as fast in the geometric mean ({} to {})", short_op(op), peer,
+                     faster, cases, factor(mean), factor(least), factor(most));
+}
+
+std::vector<PeerStanding> peer_standings(const Run& run) {
+  std::vector<PeerStanding> standings;
+  each_case(run, [&](const ReceiptCase& result) {
+    if (!result.time || result.outcome != Outcome::ok || !result.correct.ok) return;
+    for (const ReceiptPeer& peer : result.peers) {
+      const double times = speed_up(result, peer);
+      if (times <= 0) continue;
+      auto found = std::find_if(standings.begin(), standings.end(), [&](const PeerStanding& standing) {
+        return standing.op == result.op && standing.peer == peer.name;
+      });
+      if (found == standings.end()) found = standings.insert(found, {result.op, peer.name, 0, 0, 0, times, times});
+      ++found->cases;
+      found->faster += times > 1;
+      found->mean += std::log(times);
+      found->least = std::min(found->least, times);
+      found->most = std::max(found->most, times);
+    }
+  });
+  for (PeerStanding& standing : standings) standing.mean = std::exp(standing.mean / standing.cases);
+  return standings;
+}
+
+std::string add_peer_results(Run& run, const Receipt& results, const std::string& source) {
+  const auto key = [](const ReceiptCase& result) {
+    ReceiptShape shape = result.shape;
+    shape.nnz_blocks = 0;  // the pattern's own: it follows from the rest and the seed
+    return result.op + " " + result.dtype + " " + to_json(shape).dump();
+  };
+  std::map<std::string, const ReceiptCase*> measured;
+  for (const ReceiptCase& result : results.cases) {
+    if (!result.peers.empty()) measured[key(result)] = &result;
+  }
+  int matched = 0;
+  for (Receipt& receipt : run.receipts) {
+    for (ReceiptCase& result : receipt.cases) {
+      const auto found = measured.find(key(result));
+      if (found == measured.end() || receipt.device.name != results.device.name) continue;
+      ++matched;
+      for (const ReceiptPeer& peer : found->second->peers) {
+        const bool known = std::any_of(result.peers.begin(), result.peers.end(),
+                                       [&](const ReceiptPeer& own) { return own.name == peer.name; });
+        if (!known) result.peers.push_back(peer);
+      }
+      for (const AbsentPeer& absent : found->second->not_measured) result.not_measured.push_back(absent);
+    }
+  }
+  return fmt::format("{} cases show peers that were measured in another run, on {} ({})", matched, results.device.name, source);
+}
+
 std::vector<std::string> absent_peers(const Run& run) {
   std::vector<std::string> lines;
   std::set<std::pair<std::string, std::string>> seen;
@@ -227,6 +295,7 @@ std::vector<std::string> absent_peers(const Run& run) {
 
 std::string headline(const Run& run) {
   int cases = 0, wrong = 0, broken = 0, problems = 0;
+  std::size_t watched = 0, profiled = 0;
   each_case(run, [&](const ReceiptCase& result) {
     ++cases;
     if (result.outcome == Outcome::crashed || result.outcome == Outcome::hung) ++broken;
@@ -238,12 +307,28 @@ std::string headline(const Run& run) {
       wrong += grid.failed;
       if (grid.outcome == Outcome::crashed || grid.outcome == Outcome::hung) ++broken;
     }
+    watched += receipt.sanitizer.size();
+    for (const ReceiptSanitizer& entry : receipt.sanitizer) {
+      wrong += entry.outcome == Outcome::wrong;
+      broken += entry.outcome == Outcome::crashed || entry.outcome == Outcome::hung;
+    }
+    profiled += receipt.profiles.size();
+    for (const ReceiptProfile& profile : receipt.profiles) broken += profile.outcome != Outcome::ok;
+  }
+  if (wrong == 0 && broken == 0 && cases == 0 && problems == 0 && watched + profiled > 0) {
+    return fmt::format("All {} runs of compute-sanitizer's tools are clean; {} kernels were profiled.", watched, profiled);
   }
   if (wrong == 0 && broken == 0) {
+    if (watched > 0) {
+      return fmt::format("All {} timed cases and all {} problems of the correctness grids are correct, and all {} runs of "
+                         "compute-sanitizer's tools are clean.", cases, problems, watched);
+    }
     return fmt::format("All {} timed cases and all {} problems of the correctness grids are correct.", cases, problems);
   }
-  return fmt::format("NOT ALL RIGHT: {} wrong results, {} cases that hung or crashed, out of {} timed cases and {} "
-                     "problems of the correctness grids.", wrong, broken, cases, problems);
+  std::string text = fmt::format("NOT ALL RIGHT: {} wrong results, {} cases that hung or crashed, out of {} timed cases and "
+                                 "{} problems of the correctness grids", wrong, broken, cases, problems);
+  if (watched + profiled > 0) text += fmt::format(", {} runs of compute-sanitizer's tools and {} profiles", watched, profiled);
+  return text + ".";
 }
 
 std::vector<std::string> notes(const Run& run) {
@@ -284,9 +369,15 @@ std::string report_text(const Run& run, bool colour) {
   for (const Receipt& receipt : run.receipts) machines.push_back(device_sentence(receipt.device));
   section("Machine", joined_lines(machines, "  "));
   section("Correctness grids", joined_lines(grid_sentences(run), "  "));
+  const TextTable sanitizer = table_of(sanitizer_header(), sanitizer_rows(run));
+  if (!sanitizer.empty()) section("compute-sanitizer", sanitizer.text() + joined_lines(sanitizer_findings(run), "  "));
+  const TextTable profiles = table_of(profile_header(), profile_rows(run));
+  const std::string limits = joined_lines(profile_sentences(run), "  ");
+  if (!limits.empty()) section("Nsight Compute", (profiles.empty() ? "" : profiles.text()) + limits);
   const TextTable crossovers = crossover_table(run);
   if (!crossovers.empty()) section("Crossover against the dense product", crossovers.text());
   if (!run.matrix.kernels.empty()) section("Support matrix", matrix_text(run.matrix, colour));
+  section("Beside the peers", joined_lines(standing_sentences(run), "  "));
   section("Notes", joined_lines(notes(run), "  "));
   section("Not measured", joined_lines(absent_peers(run), "  "));
   section("What to use here", joined_lines(recommendations(run), "  "));
@@ -311,6 +402,16 @@ std::string report_markdown(const Run& run) {
     if (!lines.empty()) text += fmt::format("\n## {}\n\n{}", title, joined_lines(lines, "- "));
   };
   section("Correctness grids", grid_sentences(run));
+  if (const TextTable sanitizer = table_of(sanitizer_header(), sanitizer_rows(run)); !sanitizer.empty()) {
+    text += "\n## compute-sanitizer\n\n" + sanitizer.markdown();
+    const std::string findings = joined_lines(sanitizer_findings(run), "- ");
+    if (!findings.empty()) text += "\n" + findings;
+  }
+  if (const TextTable profiles = table_of(profile_header(), profile_rows(run)); !profiles.empty()) {
+    text += "\n## Nsight Compute\n\n" + profiles.markdown();
+  }
+  section("What limits each kernel", profile_sentences(run));
+  section("Beside the peers", standing_sentences(run));
   section("Notes", notes(run));
   section("Not measured", absent_peers(run));
   section("What to use here", recommendations(run));
@@ -327,6 +428,8 @@ Json report_json(const Run& run) {
     all.cases.insert(all.cases.end(), receipt.cases.begin(), receipt.cases.end());
     all.grids.insert(all.grids.end(), receipt.grids.begin(), receipt.grids.end());
     all.crossovers.insert(all.crossovers.end(), receipt.crossovers.begin(), receipt.crossovers.end());
+    all.sanitizer.insert(all.sanitizer.end(), receipt.sanitizer.begin(), receipt.sanitizer.end());
+    all.profiles.insert(all.profiles.end(), receipt.profiles.begin(), receipt.profiles.end());
   }
   Json json = to_json(all);
   if (run.receipts.size() > 1) json["host"] = to_json(run.receipts.back().device);

@@ -47,6 +47,20 @@ std::string crossover_sentence(const ReceiptCrossover& crossover);
 std::string grid_sentence(const ReceiptGrid& grid);
 /// What to use here, by operation and block: honest where ours is slower.
 std::vector<std::string> recommendations(const Run& run);
+/// How ours fare beside one peer over all cases of an operation in which both were timed.
+struct PeerStanding {
+  std::string op, peer;
+  int cases = 0, faster = 0;
+  double mean = 0, least = 0, most = 0;  ///< how many times faster ours are; the mean is geometric
+  std::string sentence() const;
+};
+/// By operation and peer, in the order in which they appear.
+std::vector<PeerStanding> peer_standings(const Run& run);
+
+/// Adds to the run's cases the peers that another program measured on the same cases and printed as a receipt
+/// (bench/attention_peers.py); a peer that a case has already stays as it is. Says how many cases got one.
+std::string add_peer_results(Run& run, const Receipt& results, const std::string& source);
+
 /// Peers that were not measured, with how to get them, each once.
 std::vector<std::string> absent_peers(const Run& run);
 /// The run's remarks, and in how many timings something was out of the ordinary.
@@ -58,6 +72,8 @@ std::string headline(const Run& run);
 std::string report_text(const Run& run, bool colour);
 std::string report_markdown(const Run& run);
 std::string report_html(const Run& run);
+/// Its part on each kernel: what was checked, timed, watched and profiled.
+std::string evidence_html(const Run& run);
 Json report_json(const Run& run);
 
 }  // namespace triage::verdict

@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "verdict/evidence_report.h"
 #include "verdict/html.h"
 #include "verdict/report.h"
 #include "verdict/work.h"
@@ -18,7 +19,7 @@ bool good(const ReceiptCase& result) { return result.outcome == Outcome::ok && r
 
 std::string summary(const Run& run) {
   const bool all_right = headline(run).rfind("All", 0) == 0;
-  std::string html = fmt::format("<p class=\"{}\">{}</p>\n", all_right ? "good" : "bad", html_escaped(headline(run)));
+  std::string html = fmt::format("<p class=\"lead {}\">{}</p>\n", all_right ? "good" : "bad", html_escaped(headline(run)));
   for (const Receipt& receipt : run.receipts) {
     html += "<p>" + html_escaped(device_sentence(receipt.device)) + ". " + html_escaped(receipt.date) + ".</p>\n";
   }
@@ -31,7 +32,11 @@ std::string summary(const Run& run) {
                                      result.failure.empty() ? result.correct.detail : result.failure));
     }
   }
+  for (const std::string& finding : sanitizer_findings(run)) failures.push_back(finding);
   if (!failures.empty()) html += html_list(failures);
+  std::vector<std::string> standings;
+  for (const PeerStanding& standing : peer_standings(run)) standings.push_back(standing.sentence());
+  if (!standings.empty()) html += html_list(standings);
   return html;
 }
 
@@ -86,11 +91,23 @@ std::string roofline(const Receipt& receipt) {
                       device.memory_gbytes_per_s);
 }
 
-/// Ours against each peer, on the cube.
+/// Ours over each peer, in the geometric mean of all cases, by operation.
+std::string standings_chart(const Run& run) {
+  std::vector<BarGroup> groups;
+  for (const PeerStanding& standing : peer_standings(run)) {
+    const std::string op = standing.op.substr(standing.op.rfind('.') + 1);
+    if (groups.empty() || groups.back().title != op) groups.push_back({op, {}});
+    groups.back().bars.push_back({standing.peer, standing.mean, standing.mean >= 1});
+  }
+  return svg_bars(groups, "x", "Speed of ours over each peer", 1, "as fast as the peer");
+}
+
+/// Ours against each peer case by case: the cube, and attention.
 std::string bars(const Receipt& receipt) {
   std::vector<BarGroup> groups;
   for (const ReceiptCase& result : receipt.cases) {
-    if (!result.time || result.shape.name != "cube" || result.peers.empty()) continue;
+    if (!result.time || result.peers.empty()) continue;
+    if (result.shape.name != "cube" && !result.shape.attention) continue;
     BarGroup group;
     group.title = fmt::format("{} {} {}", result.op.substr(result.op.rfind('.') + 1),
                               case_label(result.shape, result.shared_memory_kb), result.dtype);
@@ -103,7 +120,25 @@ std::string bars(const Receipt& receipt) {
     }
     groups.push_back(group);
   }
-  return svg_bars(groups, "TF/s");
+  return svg_bars(groups, "TF/s", "Rates of ours and the peers");
+}
+
+/// Up to which density sparse is faster than dense, by operation and block size: the fastest kernel speaks.
+std::string crossover_by_block(const Run& run) {
+  std::map<std::string, std::map<int, double>> density;
+  for (const Receipt& receipt : run.receipts) {
+    for (const ReceiptCrossover& crossover : receipt.crossovers) {
+      double& best = density[crossover.op.substr(crossover.op.rfind('.') + 1) + " " + crossover.dtype][crossover.block];
+      best = std::max(best, crossover.relation == "below" ? 0 : crossover.density);
+    }
+  }
+  std::vector<BarGroup> groups;
+  for (const auto& [title, blocks] : density) {
+    BarGroup group{title, {}};
+    for (const auto& [block, most] : blocks) group.bars.push_back({fmt::format("block {}", block), most, true});
+    groups.push_back(group);
+  }
+  return svg_bars(groups, "", "Density below which sparse is faster than dense", 1, "dense");
 }
 
 std::string crossovers(const Run& run) {
@@ -118,28 +153,29 @@ std::string crossovers(const Run& run) {
     }
   }
   if (rows.empty()) return "";
-  return html_table({"operation", "block", "dtype", "kernel", "dense peer", "sparse is faster"}, rows) +
+  return crossover_by_block(run) +
+         html_table({"operation", "block", "dtype", "kernel", "dense peer", "sparse is faster"}, rows) +
          "<div class=\"charts\">" + charts + "</div>\n";
 }
 
 }  // namespace
 
 std::string report_html(const Run& run) {
-  std::string body = "<h1>Verdict</h1>\n" + summary(run);
+  std::string body = "<h1>Verdict</h1>\n" + section("Executive summary", summary(run));
   body += section("What to use here", run.receipts.empty() ? "" : html_list(recommendations(run)));
   if (!run.matrix.kernels.empty()) body += section("Support matrix", matrix(run.matrix));
   for (const Receipt& receipt : run.receipts) {
     const std::string where = run.receipts.size() > 1 ? ": " + receipt.device.name : "";
-    body += section("Cases" + where, results(receipt));
     body += section("Roofline" + where, roofline(receipt));
+  }
+  body += section("Ours over each peer, geometric mean", standings_chart(run));
+  for (const Receipt& receipt : run.receipts) {
+    const std::string where = run.receipts.size() > 1 ? ": " + receipt.device.name : "";
     body += section("Beside the peers, useful TFLOP/s" + where, bars(receipt));
+    body += section("Cases" + where, results(receipt));
   }
   body += section("Crossover against the dense product", crossovers(run));
-  std::vector<std::string> grids;
-  for (const Receipt& receipt : run.receipts) {
-    for (const ReceiptGrid& grid : receipt.grids) grids.push_back(grid_sentence(grid));
-  }
-  if (!grids.empty()) body += section("Correctness grids", html_list(grids));
+  body += section("Evidence, kernel by kernel", evidence_html(run));
   if (const auto lines = notes(run); !lines.empty()) body += section("Notes", html_list(lines));
   if (const auto absent = absent_peers(run); !absent.empty()) body += section("Not measured", html_list(absent));
   return html_page("Triage verdict", body);

@@ -12,7 +12,11 @@ Runner::Runner(Environment environment, double timeout_seconds, std::function<vo
 Runner::~Runner() = default;
 
 Answer Runner::run(const Job& job) {
-  if (!worker_) worker_ = std::make_unique<ChildProcess>(std::vector<std::string>{kWorkerCommand}, environment_);
+  if (!worker_) {
+    std::vector<std::string> command = worker_program(job.user);
+    command.push_back(kWorkerCommand);
+    worker_ = std::make_unique<ChildProcess>(command, environment_);
+  }
 
   const auto give_up = [&](Outcome outcome, std::string failure) {
     const std::string end = worker_->finish();

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "verdict/commands.h"
+#include "verdict/evidence_run.h"
 #include "verdict/report.h"
 #include "verdict/runner.h"
 #include "verdict/terminal.h"
@@ -108,7 +109,7 @@ ReceiptGrid failed_grid(const Job& job, const Answer& answer) {
 class VerdictRun {
  public:
   VerdictRun(const VerdictOptions& options, const VerdictPlan& plan)
-      : options_(options), plan_(plan), table_(plan, !options.json && !options.markdown && options.html != "-"),
+      : options_(options), plan_(plan), table_(plan, !evidence_only(options) && !options.json && !options.markdown && options.html != "-"),
         progress_(total_jobs(plan), /*quiet=*/false) {}
 
   Run run() {
@@ -120,6 +121,7 @@ class VerdictRun {
       result.remarks.push_back(fmt::format("--quick left out {} of {} steps for time; run without it for all", left_out_,
                                            total_jobs(plan_)));
     }
+    if (evidence_on_cpu()) result.remarks.push_back(fmt::format("{} is set: evidence on the CPU means nothing", kEvidenceOnCpuVariable));
     if (faults_planted()) result.remarks.push_back(fmt::format("{} is set: faults were planted", kFaultVariable));
     return result;
   }
@@ -129,9 +131,14 @@ class VerdictRun {
   const std::string& user_kernel_failed() const { return user_kernel_failed_; }
 
  private:
+  static bool is_evidence(const Job& job) { return job.kind == JobKind::sanitize || job.kind == JobKind::profile; }
+
   static int total_jobs(const VerdictPlan& plan) {
     std::size_t total = 0;
-    for (const MachinePlan& machine : plan.machines) total += 1 + machine.jobs.size();
+    for (const MachinePlan& machine : plan.machines) {
+      total += 1 + static_cast<std::size_t>(evidence_steps(machine.jobs));
+      for (const Job& job : machine.jobs) total += !is_evidence(job);
+    }
     return static_cast<int>(total);
   }
 
@@ -152,6 +159,7 @@ class VerdictRun {
     probe.cuda = machine.device.device_type == kDLCUDA;
     probe.ordinal = machine.device.device_id;
     probe.quick = options_.quick;
+    probe.limits = !evidence_only(options_);
     probe.user = options_.user;
     progress_.begin(probe.cuda ? "limits of the GPU" : "limits of the CPU");
     const Answer described = cases.run(probe);
@@ -168,15 +176,23 @@ class VerdictRun {
 
     Runner long_jobs(worker_environment(options_), kLongJobTimeouts * options_.timeout_seconds,
                      [&] { progress_.tick(); });
+    std::vector<Job> evidence;
     for (Job job : machine.jobs) {
+      if (is_evidence(job)) {
+        evidence.push_back(job);
+        continue;
+      }
       if (out_of_time()) continue;
       job.device = receipt.device;
       switch (job.kind) {
         case JobKind::timing: run_timing(job, cases, receipt, run); break;
         case JobKind::grid: run_grid(job, long_jobs, receipt); break;
         case JobKind::crossover: run_crossover(job, long_jobs, receipt, run); break;
-        case JobKind::device: break;
+        default: break;
       }
+    }
+    if (!evidence.empty()) {
+      gather_evidence(evidence, worker_environment(options_), options_.timeout_seconds, progress_, receipt, run.remarks);
     }
     if (without_dense_peer_ > 0) {
       run.remarks.push_back("the crossover against the dense product was not measured: there is no dense peer here");
@@ -260,12 +276,18 @@ int exit_code_of(const Run& run, bool broken) {
       wrong = wrong || grid.failed > 0;
       broken = broken || grid.outcome == Outcome::crashed || grid.outcome == Outcome::hung;
     }
+    for (const ReceiptSanitizer& entry : receipt.sanitizer) {
+      wrong = wrong || entry.outcome == Outcome::wrong;
+      broken = broken || entry.outcome == Outcome::crashed || entry.outcome == Outcome::hung;
+    }
+    for (const ReceiptProfile& profile : receipt.profiles) broken = broken || profile.outcome != Outcome::ok;
   }
   const bool nothing = std::all_of(run.receipts.begin(), run.receipts.end(), [](const Receipt& receipt) {
     const bool checked = std::any_of(receipt.grids.begin(), receipt.grids.end(), [](const ReceiptGrid& grid) {
       return grid.cases > 0 || grid.outcome != Outcome::ok;
     });
-    return receipt.cases.empty() && !checked && receipt.crossovers.empty();
+    const bool evidence = !receipt.sanitizer.empty() || !receipt.profiles.empty();
+    return receipt.cases.empty() && !checked && receipt.crossovers.empty() && !evidence;
   });
   if (wrong) return kWrongResult;
   if (broken) return kHungOrCrashed;
@@ -298,17 +320,20 @@ SupportMatrix matrix_with(const Run& run, const std::string& folder, std::vector
   return make_matrix(registry_matrix_kernels(), receipts);
 }
 
-/// Turns --library, --symbol and --op into a row and a filter for it. A sentence if they do not fit together.
+/// Turns --library, --symbol, --python and --op into a row and a filter for it. A sentence if they do not fit together.
 std::string take_user_kernel(VerdictOptions& options) {
   UserKernel& user = options.user;
   if (!user.given()) return user.symbol.empty() ? "" : "--symbol needs --library, the shared library that holds it";
-  if (!options.kernels.empty()) return "--kernel names Triage's own kernels; with --library it is --symbol that counts";
-  if (options.ops.size() != 1) return "--library needs one --op: spmm, linear or sddmm";
+  if (!user.library.empty() && !user.python.empty()) return "--library and --python name two kernels; choose one";
+  const char* option = user.python.empty() ? "--library" : "--python";
+  if (!options.kernels.empty()) return fmt::format("--kernel names Triage's own kernels; it does not go with {}", option);
+  if (options.ops.size() != 1) return fmt::format("{} needs one --op: spmm, linear, sddmm or attention.forward", option);
   user.op = options.ops.front();
   if (options.device == "all") options.device = "cuda";  // GPU kernels are the rule; host pointers would crash one
   user.cuda = options.device != "cpu";
   try {
     add_user_kernel(user);
+    worker_program(user);  // a part that is missing is told before anything starts
   } catch (const std::exception& error) {
     return error.what();
   }
@@ -320,7 +345,10 @@ std::string take_user_kernel(VerdictOptions& options) {
 std::string output_conflict(const VerdictOptions& options) {
   const int on_stdout = options.json + options.markdown + (options.html == "-");
   if (on_stdout > 1) return "--json, --md and --html - all write to standard output; choose one";
-  if (options.receipt && options.user.given()) return "--receipt is for Triage's own kernels, and refused with --library";
+  if (options.receipt && options.user.given()) return "--receipt is for Triage's own kernels, and refused with --library and --python";
+  if (options.receipt && !options.peer_results.empty()) {
+    return "--receipt holds what one run measured; it does not go with --peer-results";
+  }
   if (options.receipt && faults_planted()) return fmt::format("--receipt is refused while {} is set", kFaultVariable);
   return "";
 }
@@ -337,6 +365,13 @@ int run_verdict(const VerdictOptions& given) {
     fmt::print(stderr, "triage verdict: {}\n", problem);
     return kUsage;
   }
+  Receipt peer_results;
+  try {
+    if (!options.peer_results.empty()) peer_results = read_receipt(options.peer_results);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "triage verdict: --peer-results is '{}': {}\n", options.peer_results, error.what());
+    return kUsage;
+  }
   const VerdictPlan plan = plan_verdict(options);
   if (!plan.problem.empty()) {
     fmt::print(stderr, "triage verdict: {}\n", plan.problem);
@@ -348,6 +383,7 @@ int run_verdict(const VerdictOptions& given) {
     fmt::print(stderr, "triage verdict: {}\n", verdict.user_kernel_failed());
     return kUsage;
   }
+  if (!options.peer_results.empty()) run.remarks.push_back(add_peer_results(run, peer_results, options.peer_results));
   if (!options.user.given()) run.matrix = matrix_with(run, options.receipts, run.remarks);
   const int code = exit_code_of(run, verdict.broken());
   if (code == kTooNoisy) {
@@ -365,6 +401,7 @@ int run_verdict(const VerdictOptions& given) {
     fmt::print("{}", report_text(run, colour_on(STDOUT_FILENO)));
   }
   std::fflush(stdout);
+  bool unwritten = false;
   try {
     if (!options.html.empty() && options.html != "-") {
       write_file_atomically(options.html, report_html(run));
@@ -372,14 +409,21 @@ int run_verdict(const VerdictOptions& given) {
     }
     if (options.receipt) {
       for (const Receipt& receipt : run.receipts) {
-        for (const std::string& path : write_receipts(receipt, *options.receipt)) fmt::print(stderr, "wrote {}\n", path);
+        if (evidence_only(options)) {
+          const EvidenceWritten written = add_evidence(receipt, *options.receipt);
+          for (const std::string& path : written.paths) fmt::print(stderr, "added to {}\n", path);
+          for (const std::string& problem : written.problems) fmt::print(stderr, "triage verdict: {}\n", problem);
+          unwritten = unwritten || !written.problems.empty();
+        } else {
+          for (const std::string& path : write_receipts(receipt, *options.receipt)) fmt::print(stderr, "wrote {}\n", path);
+        }
       }
     }
   } catch (const std::exception& error) {
     fmt::print(stderr, "triage verdict: {}\n", error.what());
     return kUsage;
   }
-  return code;
+  return unwritten && code == kAllRight ? kUsage : code;
 }
 
 }  // namespace triage::verdict

@@ -11,6 +11,7 @@
 #include "registry/attention_registry.h"
 #include "registry/registry.h"
 #include "verdict/device_choice.h"
+#include "verdict/worker_fault.h"
 
 namespace triage::verdict {
 namespace {
@@ -59,7 +60,11 @@ std::string unknown_value(const VerdictOptions& options) {
   std::string problem = missing("--kernel", options.kernels, kernels);
   if (problem.empty()) problem = missing("--op", options.ops, op_names);
   if (problem.empty()) problem = missing("--dtype", options.dtypes, dtypes);
-  if (problem.empty()) problem = missing("--only", options.only, {"timing", "grid", "crossover"});
+  if (problem.empty()) problem = missing("--only", options.only, {"timing", "grid", "crossover", "evidence"});
+  const bool evidence_named = std::find(options.only.begin(), options.only.end(), "evidence") != options.only.end();
+  if (problem.empty() && evidence_named && !options.sanitize && !options.profile) {
+    problem = "--only evidence needs --sanitize, --profile or both";
+  }
   for (int block : options.blocks) {
     if (problem.empty() && !wanted(kBlocks, block)) {
       problem = fmt::format("--block is {}; accepted: {}", block, fmt::join(kBlocks, ", "));
@@ -171,6 +176,36 @@ void plan_crossovers(MachinePlan& plan, const VerdictOptions& options, const Ker
   }
 }
 
+/// The jobs of --sanitize and --profile for one kernel. The profile is of the first of its cases that --quick has.
+void plan_evidence(MachinePlan& plan, const VerdictOptions& options, const KernelReport& kernel,
+                   const std::vector<bench::Shape>& shapes) {
+  if (plan.device.device_type != kDLCUDA && !evidence_on_cpu()) return;
+  const bool block_fits = kernel.block_size == 0 || wanted(options.blocks, kernel.block_size);
+  if (options.sanitize && block_fits) {
+    Job job = make_job(JobKind::sanitize, options, plan.device, kernel);
+    job.shape.block = kernel.block_size;
+    job.shape.name = "sanitizer";
+    plan.jobs.push_back(job);
+  }
+  if (!options.profile) return;
+  MachinePlan timings;
+  timings.device = plan.device;
+  VerdictOptions timed = options;
+  timed.only = {"timing"};
+  for (const bool quick : {true, false}) {  // the headline case, else any
+    timed.quick = quick;
+    if (!timings.jobs.empty()) break;
+    if (kernel.operation == kAttentionForward) {
+      plan_attention(timings, timed, kernel);
+    } else {
+      plan_timings(timings, timed, kernel, shapes);
+    }
+  }
+  if (timings.jobs.empty()) return;
+  timings.jobs.front().kind = JobKind::profile;
+  plan.jobs.push_back(timings.jobs.front());
+}
+
 /// All timings, then all grids, then the crossovers. A quick run may have to stop early, so it goes round the
 /// kernels instead: each gets its first timing and its grid before any gets its second.
 void put_in_order(std::vector<Job>& jobs, bool quick) {
@@ -184,6 +219,7 @@ void put_in_order(std::vector<Job>& jobs, bool quick) {
     }
     if (job.kind == JobKind::grid) rank = 1;
     if (job.kind == JobKind::crossover) rank = 1 << 20;
+    if (job.kind == JobKind::sanitize || job.kind == JobKind::profile) rank = 1 << 21;
     ranked.emplace_back(rank, std::move(job));
   }
   std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -198,6 +234,7 @@ MachinePlan plan_machine(const VerdictOptions& options, DLDevice device, const s
   const std::vector<bench::Shape> shapes = bench::shapes(gpu ? bench::Machine::gpu : bench::Machine::cpu);
   for (const KernelReport& kernel : reports) {
     if (!kernel.can_run || !wanted(options.kernels, kernel.name) || !op_wanted(options.ops, kernel.operation)) continue;
+    plan_evidence(plan, options, kernel, shapes);
     if (kernel.operation == kAttentionForward) {
       plan_attention(plan, options, kernel);
       continue;
@@ -217,6 +254,10 @@ MachinePlan plan_machine(const VerdictOptions& options, DLDevice device, const s
 }
 
 }  // namespace
+
+bool evidence_only(const VerdictOptions& options) {
+  return options.only.size() == 1 && options.only.front() == "evidence";
+}
 
 VerdictPlan plan_verdict(const VerdictOptions& options) {
   VerdictPlan plan;
@@ -243,6 +284,11 @@ VerdictPlan plan_verdict(const VerdictOptions& options) {
   }
   plan.exit_code = kAllRight;
   if (!plan.machines.empty()) return plan;
+  if (evidence_only(options) && some_can_run) {
+    plan.exit_code = kNoDevice;
+    plan.problem = "compute-sanitizer and Nsight Compute look at GPU kernels, and none of what was asked runs on a GPU here";
+    return plan;
+  }
   // Nothing to do: because the kernels asked for cannot run here, or because the filters exclude each other.
   plan.exit_code = some_can_run ? kUsage : kNoDevice;
   plan.problem = some_can_run ? "no case fits all of the filters"

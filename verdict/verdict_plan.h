@@ -23,6 +23,9 @@ struct VerdictPlan {
   int exit_code = 0;    ///< to end with then
 };
 
+/// --only evidence: nothing is checked or timed besides.
+bool evidence_only(const VerdictOptions& options);
+
 VerdictPlan plan_verdict(const VerdictOptions& options);
 
 }  // namespace triage::verdict

@@ -17,6 +17,11 @@ bool faults_planted() {
   return value != nullptr && *value != '\0';
 }
 
+bool evidence_on_cpu() {
+  const char* value = std::getenv(kEvidenceOnCpuVariable);
+  return value != nullptr && *value != '\0';
+}
+
 void inject_fault(const Job& job, void* output, DLDevice device) {
   if (!faults_planted()) return;
   const std::string fault = std::getenv(kFaultVariable);

@@ -16,6 +16,9 @@ inline constexpr const char* kAttentionForward = "attention.forward";
 /// Every kernel, in order of preference.
 std::span<const AttentionKernel* const> attention_kernels();
 
+/// Adds a row behind the others, as add_sparse_gemm_kernel does.
+void add_attention_kernel(const AttentionKernel& kernel);
+
 /// Whether `kernel` takes `problem` on `device`: compiled, family, dtype, then its own can_run.
 Support judge(const AttentionKernel& kernel, const AttentionProblem& problem, const Device& device);
 

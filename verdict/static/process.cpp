@@ -98,6 +98,7 @@ ProcessResult run_process(const std::vector<std::string>& arguments, const Proce
     return result;
   }
   setpgid(child, child);  // also here, so that a kill right away finds the group
+  if (options.group_changed) options.group_changed(child);
 
   const auto deadline = begin + std::chrono::duration_cast<Clock::duration>(
                                     std::chrono::duration<double>(options.timeout_seconds));
@@ -132,6 +133,7 @@ ProcessResult run_process(const std::vector<std::string>& arguments, const Proce
     result.truncated = result.truncated || static_cast<std::size_t>(got) > room;
   }
   close(pipe_ends[0]);
+  if (options.group_changed) options.group_changed(0);
   if (open_pipe) killpg(child, SIGKILL);  // what it left behind still holds the pipe
   result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   if (killed) return result;

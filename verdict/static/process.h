@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ struct ProcessOptions {
   std::size_t max_output = std::size_t{4} << 20;
   /// Added to, or (with an empty value) taken out of, the environment: "NAME=value".
   std::vector<std::string> environment;
+  /// Called with the child's process group once it runs, and with 0 when it is gone.
+  std::function<void(int)> group_changed;
 };
 
 /// Runs `arguments[0]` (a path) without a shell, so that blanks and quotes in arguments mean nothing. Standard input

@@ -1,0 +1,72 @@
+#include "verdict/profile_case.h"
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <stdexcept>
+
+#include "triage/triage.h"
+#include "verdict/attention_timed_problem.h"
+#include "verdict/time_case.h"
+#include "verdict/timed_problem.h"
+#include "verdict/worker_fault.h"
+
+#if TRIAGE_HAS_CUDA
+#include <cuda_profiler_api.h>
+
+#include "device/cuda_check.h"
+#endif
+
+namespace triage::verdict {
+namespace {
+
+void mark_profiled_range(bool begin) {
+#if TRIAGE_HAS_CUDA
+  cuda_check(begin ? cudaProfilerStart() : cudaProfilerStop(), "the profiler's mark");
+#else
+  (void)begin;
+#endif
+}
+
+void profile_call(const Job& job, JobContext& context, const std::function<void()>& call) {
+  call();
+  context.synchronize();
+  if (last_kernel() != job.kernel) {
+    throw std::runtime_error(fmt::format("asked for {}, but {} ran", job.kernel, last_kernel()));
+  }
+  mark_profiled_range(true);
+  call();
+  context.synchronize();
+  mark_profiled_range(false);
+}
+
+}  // namespace
+
+ReceiptProfile run_for_profiler(const Job& job, JobContext& context) {
+  force_kernel(job.kernel);
+  inject_fault(job, nullptr, context.device());
+  ReceiptProfile profile;
+  profile.op = job.op;
+  profile.kernel = job.kernel;
+  profile.family = job.family;
+  profile.source_sha256 = job.source_sha256;
+  profile.dtype = job.dtype;
+  profile.shape = job.shape;
+  profile.shared_memory_kb = job.shared_memory_kb;
+  if (job.shape.attention) {
+    bench::AttentionShape shape = *job.shape.attention;
+    shape.dtype = job.dtype;
+    TimedAttention problem(shape, context.device(), job.seed, 1, context.stream());
+    problem.poison_outputs();
+    profile_call(job, context, [&] { problem.run(0); });
+    return profile;
+  }
+  const TimedProblem::Request request{job.op, job.dtype, job.shape, context.device(), job.seed, 1, context.stream()};
+  TimedProblem problem(request, TimedProblem::pattern_of(request));
+  problem.poison_outputs();
+  profile_call(job, context, [&] { problem.run(0); });
+  profile.shape = problem.shape();
+  return profile;
+}
+
+}  // namespace triage::verdict
