@@ -59,6 +59,8 @@ std::vector<ReceiptTime> time_alternating(const std::vector<Contender>& contende
                                           const TimingPlan& plan) {
   struct Track {
     int calls = 1;
+    int turn = 1;    // samples
+    int settle = 0;  // samples before those of a turn
     int wanted = 0;
     bool extended = false;
     std::vector<double> samples;
@@ -70,6 +72,8 @@ std::vector<ReceiptTime> time_alternating(const std::vector<Contender>& contende
     track.calls = std::clamp(static_cast<int>(std::ceil(plan.sample_ms / rough)), 1, 256);
     track.wanted = std::clamp(static_cast<int>(plan.budget_ms / (rough * track.calls)), plan.min_samples,
                               plan.max_samples);
+    track.turn = std::max(1, static_cast<int>(plan.turn_ms / (rough * track.calls)));
+    track.settle = static_cast<int>(std::ceil(plan.settle_ms / (rough * track.calls)));
     stopwatch.prepare(contenders[i], track.calls);
   }
   for (bool more = true; more;) {
@@ -82,7 +86,10 @@ std::vector<ReceiptTime> time_alternating(const std::vector<Contender>& contende
         track.extended = true;
       }
       if (done >= track.wanted) continue;
-      track.samples.push_back(stopwatch.sample_ms(static_cast<int>(i)));
+      for (int k = 0; k < track.settle; ++k) stopwatch.sample_ms(static_cast<int>(i));
+      for (int k = 0; k < std::min(track.turn, track.wanted - done); ++k) {
+        track.samples.push_back(stopwatch.sample_ms(static_cast<int>(i)));
+      }
       more = true;
     }
   }

@@ -47,10 +47,14 @@ struct TimingPlan {
   double sample_ms = 1;       ///< a sample holds as many calls as that takes
   int min_samples = 10;
   int max_samples = 200;
+  /// A contender takes samples for so long before the next one's turn; 0: one sample a turn.
+  double turn_ms = 0;
+  /// The first part of a turn, run and not counted.
+  double settle_ms = 0;
 };
 
-/// Times all contenders in turn, one sample each a round; a contender leaves when its samples are done. One whose spread
-/// (p80 - p20) exceeds 10% of its median is given as many samples again.
+/// Times all contenders in turn; one leaves when its samples are done. One whose spread (p80 - p20) exceeds 10% of its
+/// median is given as many samples again.
 std::vector<ReceiptTime> time_alternating(const std::vector<Contender>& contenders, Stopwatch& stopwatch,
                                           const TimingPlan& plan);
 

@@ -151,6 +151,38 @@ TEST(Report, SaysWhenOursIsSlower) {
   EXPECT_EQ(faster[0].find("use the peer"), std::string::npos);
 }
 
+TEST(Report, StandingsAreGeometricMeansOverRightCases) {
+  ReceiptCase wrong = example_case(0.1, 1.0);
+  wrong.outcome = Outcome::wrong;
+  wrong.correct.ok = false;
+  const auto standings = peer_standings(example_run({example_case(1.0, 4.0), example_case(1.0, 0.25, 0.05), wrong}));
+  ASSERT_EQ(standings.size(), 1u);
+  EXPECT_EQ(standings[0].cases, 2);
+  EXPECT_EQ(standings[0].faster, 1);
+  EXPECT_NEAR(standings[0].mean, 1.0, 1e-9);
+  EXPECT_EQ(standings[0].sentence(),
+            "spmm: faster than cublas_dense in 1 of 2 cases, 1.00x as fast in the geometric mean (0.25x to 4.00x)");
+}
+
+TEST(Report, PeersOfAnotherRunStandBesideTheSameCases) {
+  verdict::Run run = example_run({example_case(1.0, 2.0), example_case(1.0, 2.0, 0.05)});
+  Receipt other = run.receipts[0];
+  other.cases.resize(1);
+  other.cases[0].kernel = "another";
+  other.cases[0].shape.nnz_blocks = 0;
+  other.cases[0].peers = {{"fa3", "3.0", 0.5, 100, "timed by torch, beside"}, {"cublas_dense", "1", 9, 9, ""}};
+  const std::string said = add_peer_results(run, other, "peers.json");
+  EXPECT_EQ(said.rfind("1 cases show peers", 0), 0u) << said;
+  ASSERT_EQ(run.receipts[0].cases[0].peers.size(), 2u);
+  EXPECT_EQ(run.receipts[0].cases[0].peers[0].time_ms, 2.0);  // what this run measured stays
+  EXPECT_EQ(run.receipts[0].cases[0].peers[1].name, "fa3");
+  EXPECT_EQ(run.receipts[0].cases[1].peers.size(), 1u);
+  verdict::Run elsewhere = example_run({example_case(1.0, 2.0)});
+  elsewhere.receipts[0].device.name = "another GPU";
+  add_peer_results(elsewhere, other, "peers.json");
+  EXPECT_EQ(elsewhere.receipts[0].cases[0].peers.size(), 1u);
+}
+
 TEST(Report, AWrongKernelIsNotRecommended) {
   ReceiptCase wrong = example_case(0.1, 1.0);
   wrong.outcome = Outcome::wrong;
@@ -231,6 +263,23 @@ TEST(Timing, ContendersAlternateAndShortCallsAreBundled) {
   EXPECT_DOUBLE_EQ(times[0].median, 0.02);
   EXPECT_EQ(times[0].repeats, 1000);
   EXPECT_DOUBLE_EQ(times[1].median, 8);
+}
+
+TEST(Timing, TheBeginningOfATurnIsNotCounted) {
+  FakeStopwatch stopwatch;
+  const std::vector<Contender> contenders{{"fast", [](int) {}}, {"slow", [](int) {}}};
+  const auto times = time_alternating(contenders, stopwatch,
+                                      {.budget_ms = 40,
+                                       .sample_ms = 2,
+                                       .min_samples = 4,
+                                       .max_samples = 10,
+                                       .turn_ms = 10,
+                                       .settle_ms = 3});
+  // fast: samples of 2 ms, 2 to settle and 5 a turn; slow: samples of 8 ms, 1 to settle and 1 a turn.
+  ASSERT_GE(stopwatch.order_.size(), 16u);
+  for (std::size_t i = 0; i < 16; ++i) EXPECT_EQ(stopwatch.order_[i], i % 9 < 7 ? 0 : 1) << i;
+  EXPECT_EQ(times[0].repeats, 1000);  // 10 samples of 100 calls, whatever was run to settle
+  EXPECT_EQ(times[1].repeats, 5);
 }
 
 TEST(Timing, PercentilesAreThoseOfTheSamples) {
