@@ -96,6 +96,7 @@ __device__ __forceinline__ void large_block_produce(LargeBlockStorage<C>& storag
   int in_flight = 0, strips_in_flight = 0;
   std::uint64_t strips_of_slots = 0;  // a byte a slot
   PlanReader plan(storage.plan);
+  ptx::wait_for_earlier_kernels();  // packed values
 
   while (plan.next()) {
     const int token = (plan.token_tile * C::kCluster + rank) * C::kTokens;

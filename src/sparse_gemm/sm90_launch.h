@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "device/cuda_check.h"
+#include "device/dependent_launch.h"
 #include "device/tensor_map.h"
 #include "sparse_gemm/sm90_few_columns_launch.h"
 #include "sparse_gemm/sm90_pack.h"
@@ -15,6 +16,9 @@ namespace triage::sm90 {
 
 /// Writes packed values; also clears the tile counter if one is given. Defined in sm90_pack.cu.
 void pack_values(const SparseGemmCall& call, void* packed, std::int32_t* tile_counter);
+
+/// Clears a tile counter, by a kernel that the next one need not wait for to start. Defined in sm90_pack.cu.
+void clear_counter(std::int32_t* tile_counter, cudaStream_t stream);
 
 /// Rows of a stride's matrix as TMA wants them: a single row may have any stride.
 inline std::int64_t map_stride(const Matrix& matrix) { return std::max(matrix.stride, (matrix.cols + 7) / 8 * 8); }
@@ -63,8 +67,7 @@ ProductParams begin_product(const SparseGemmCall& call) {
     p.packed = base + workspace.packed;
     pack_values(call, base + workspace.packed, p.tile_counter);
   } else {
-    cuda_check(cudaMemsetAsync(p.tile_counter, 0, sizeof(std::int32_t), static_cast<cudaStream_t>(call.stream)),
-               "cudaMemsetAsync of the tile counter");
+    clear_counter(p.tile_counter, static_cast<cudaStream_t>(call.stream));
   }
   const std::int64_t cluster_tokens = std::int64_t{Config::kTokens} * Config::kCluster;
   const std::int64_t panel = static_cast<std::int64_t>(call.device->l2_bytes) / shape.panel_share / (2 * problem.cols);
@@ -90,9 +93,8 @@ void run_product(const SparseGemmCall& call, const ProductParams& params, Kernel
       "cudaFuncSetAttribute of an sm90 kernel");
   const std::int64_t tiles = std::int64_t{call.schedule.item_capacity} * params.token_tiles;
   const std::int64_t clusters = std::min<std::int64_t>(tiles, call.device->multiprocessors / Config::kCluster);
-  kernel<<<static_cast<unsigned>(clusters * Config::kCluster), kThreads, sizeof(Storage), stream>>>(in_maps..., out_map,
-                                                                                                    params);
-  cuda_check(cudaGetLastError(), "launch of an sm90 kernel");
+  device::launch_dependent(kernel, static_cast<unsigned>(clusters * Config::kCluster), kThreads, sizeof(Storage),
+                           stream, "launch of an sm90 kernel", in_maps..., out_map, params);
   if (call.schedule.split_slots == 0) return;
   const dim3 ctas(static_cast<unsigned>(params.token_tiles * Config::kCluster),
                   static_cast<unsigned>(std::min(call.schedule.split_slots / 2, 65535)));

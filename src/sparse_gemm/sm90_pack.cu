@@ -6,6 +6,15 @@
 
 namespace triage::sm90 {
 
+namespace {
+
+__global__ void clear_counter_kernel(std::int32_t* tile_counter) {
+  ptx::let_next_kernel_start();
+  *tile_counter = 0;
+}
+
+}  // namespace
+
 void pack_values(const SparseGemmCall& call, void* packed, std::int32_t* tile_counter) {
   const SparseGemmProblem& problem = call.problem;
   PackParams p;
@@ -35,6 +44,11 @@ void pack_values(const SparseGemmCall& call, void* packed, std::int32_t* tile_co
       break;
   }
   cuda_check(cudaGetLastError(), "launch of the sm90 pack kernel");
+}
+
+void clear_counter(std::int32_t* tile_counter, cudaStream_t stream) {
+  clear_counter_kernel<<<1, 1, 0, stream>>>(tile_counter);
+  cuda_check(cudaGetLastError(), "launch of the sm90 kernel that clears the tile counter");
 }
 
 void prepack(const SparseGemmCall& call, void* packed) { pack_values(call, packed, nullptr); }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "ptx/dependent_launch.h"
 #include "ptx/wgmma.h"
 
 namespace triage::sm90 {
@@ -22,6 +23,7 @@ struct PackParams {
 template <int kBlock>
 __global__ void __launch_bounds__(256) pack_kernel(const __grid_constant__ PackParams params) {
   constexpr int kChunks = kBlock * kBlock / 8, kRowChunks = kBlock / 8;
+  ptx::let_next_kernel_start();  // it waits for the values, but not to set up its barriers
   if (params.tile_counter != nullptr && blockIdx.x == 0 && threadIdx.x == 0) *params.tile_counter = 0;
   const std::int64_t total = params.nnz * kChunks, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total; i += step) {

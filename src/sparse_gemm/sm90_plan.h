@@ -20,6 +20,7 @@
 #include "device/schedule.h"
 #include "device/tile_scheduler.h"
 #include "ptx/cluster.h"
+#include "ptx/dependent_launch.h"
 #include "ptx/mbarrier.h"
 #include "ptx/shared_memory.h"
 #include "ptx/tma.h"
@@ -58,6 +59,7 @@ __device__ __forceinline__ void plan_stages(Ring& ring, device::TileRing& tiles,
   constexpr int kLag = 4;  // stages between asking for a record and reading it for the positions of its blocks
   static_assert(!Ring::kWithIds || Ring::kEntries > kLag,
                 "else the planner waits for a stage that it has not completed");
+  ptx::wait_for_earlier_kernels();  // the counter
   device::TileFeeder<kCluster> feeder(tiles);
   device::TileReader<kCluster> reader(tiles);
   device::PipelineState<Ring::kEntries> next(1), next_ids(0);

@@ -27,7 +27,7 @@ void launch(const SparseGemmCall& call) {
   p.panel_items = kSddmmPanel;
   p.alpha = call.alpha;
   p.beta = call.beta;
-  cuda_check(cudaMemsetAsync(p.tile_counter, 0, sizeof(std::int32_t), stream), "cudaMemsetAsync of the tile counter");
+  clear_counter(p.tile_counter, stream);
 
   const CUtensorMap x = Config::kTransposed ? matrix_map(call.in0, bfloat16, Config::kInner, 64)
                                             : matrix_map(call.in0, bfloat16, 64, Config::kInner);
@@ -39,8 +39,8 @@ void launch(const SparseGemmCall& call) {
              "cudaFuncSetAttribute of sm90 sddmm");
   const std::int64_t clusters =
       std::min<std::int64_t>(call.problem.nnz_blocks, call.device->multiprocessors / Config::kCluster);
-  kernel<<<static_cast<unsigned>(clusters * Config::kCluster), 384, kBytes, stream>>>(x, y, p);
-  cuda_check(cudaGetLastError(), "launch of sm90 sddmm");
+  device::launch_dependent(kernel, static_cast<unsigned>(clusters * Config::kCluster), 384, kBytes, stream,
+                           "launch of sm90 sddmm", x, y, p);
 }
 
 template <typename Element, SddmmLayout kLayout>

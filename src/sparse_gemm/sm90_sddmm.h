@@ -27,6 +27,7 @@
 #include "device/pipeline.h"
 #include "device/schedule.h"
 #include "device/tile_scheduler.h"
+#include "ptx/dependent_launch.h"
 #include "ptx/elect.h"
 #include "ptx/setmaxnreg.h"
 #include "ptx/tma.h"
@@ -121,6 +122,7 @@ class SddmmTiles {
 template <typename C>
 __device__ __forceinline__ void sddmm_produce(SddmmStorage<C>& storage, const CUtensorMap* x_map,
                                               const CUtensorMap* y_map, const SddmmParams& params, int item_count) {
+  ptx::wait_for_earlier_kernels();  // the tile counter
   device::TileFeeder<C::kCluster> feeder(storage.ring);
   device::TileReader<C::kCluster> reader(storage.ring);
   device::PipelineState<C::kSlots> state(1);

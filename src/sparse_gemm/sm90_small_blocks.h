@@ -84,6 +84,7 @@ __device__ __forceinline__ void small_block_produce(SmallBlockStorage<C>& storag
   const int rank = C::kCluster > 1 ? ptx::cluster_cta_rank() : 0;
   device::PipelineState<C::kStages> state(1);
   PlanReader plan(storage.plan);
+  ptx::wait_for_earlier_kernels();  // packed values
 
   while (plan.next()) {
     const int token = (plan.token_tile * C::kCluster + rank) * C::kTokens;
