@@ -43,7 +43,9 @@ endif()
 if(OpenMP_CXX_FOUND)
   if(TRIAGE_PORTABLE_BINARIES)
     target_compile_options(triage_openmp INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${OpenMP_CXX_FLAGS}>")
-    target_link_libraries(triage_openmp INTERFACE -l:libgomp.a)
+    # A shared object cannot hold the static one: its code is not position-independent.
+    target_link_libraries(triage_openmp INTERFACE
+      "$<IF:$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>,-l:libgomp.a,-lgomp>")
   else()
     target_link_libraries(triage_openmp INTERFACE OpenMP::OpenMP_CXX)
   endif()
