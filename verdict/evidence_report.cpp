@@ -39,10 +39,14 @@ std::string stalls_cell(const ProfiledLaunch& launch) {
 
 std::string outcome_word(const ReceiptSanitizer& entry) {
   switch (entry.outcome) {
-    case Outcome::ok: return entry.errors == 0 ? "ok" : "ERRORS";
-    case Outcome::wrong: return entry.errors > 0 ? "ERRORS" : "WRONG";
-    case Outcome::crashed: return "CRASHED";
-    case Outcome::hung: return "HUNG";
+    case Outcome::ok:
+      return entry.errors == 0 ? "ok" : "ERRORS";
+    case Outcome::wrong:
+      return entry.errors > 0 ? "ERRORS" : "WRONG";
+    case Outcome::crashed:
+      return "NO ANSWER";
+    case Outcome::hung:
+      return "HUNG";
   }
   return "?";
 }
@@ -57,7 +61,8 @@ Rows sanitizer_rows(const Run& run) {
   for (const Receipt& receipt : run.receipts) {
     for (const ReceiptSanitizer& entry : receipt.sanitizer) {
       rows.push_back({limited(entry.kernel, entry.shared_memory_kb), entry.tool, outcome_word(entry),
-                      std::to_string(entry.problems), std::to_string(entry.errors), fmt::format("{:.1f}", entry.seconds)});
+                      std::to_string(entry.problems), std::to_string(entry.errors),
+                      fmt::format("{:.1f}", entry.seconds)});
     }
   }
   return rows;
@@ -76,9 +81,9 @@ std::vector<std::string> sanitizer_findings(const Run& run) {
 }
 
 const std::vector<std::string>& profile_header() {
-  static const std::vector<std::string> header{"kernel",      "case",      "us",        "tensor cores %", "memory %",
-                                               "L2 %",        "L2 hits %", "shared %",  "occupancy %",    "registers",
-                                               "shared KB",   "spills",    "conflicts", "most waits"};
+  static const std::vector<std::string> header{"kernel",    "case",      "us",        "tensor cores %", "memory %",
+                                               "L2 %",      "L2 hits %", "shared %",  "occupancy %",    "registers",
+                                               "shared KB", "spills",    "conflicts", "most waits"};
   return header;
 }
 
@@ -92,7 +97,8 @@ Rows profile_rows(const Run& run) {
       rows.push_back({profile.kernel, case_label(profile.shape, profile.shared_memory_kb),
                       number_cell(*launch, "time_us", "{:.1f}"), number_cell(*launch, "tensor_percent", "{:.0f}"),
                       number_cell(*launch, "dram_percent", "{:.0f}"), number_cell(*launch, "l2_percent", "{:.0f}"),
-                      number_cell(*launch, "l2_hit_percent", "{:.0f}"), number_cell(*launch, "shared_percent", "{:.0f}"),
+                      number_cell(*launch, "l2_hit_percent", "{:.0f}"),
+                      number_cell(*launch, "shared_percent", "{:.0f}"),
                       number_cell(*launch, "occupancy_percent", "{:.0f}"), number_cell(*launch, "registers", "{:.0f}"),
                       fmt::format("{:.0f}", shared / 1024), fmt::format("{:.4g}", spill_instructions(*launch)),
                       percent(bank_conflict_share(*launch)), stalls_cell(*launch)});
@@ -104,7 +110,8 @@ Rows profile_rows(const Run& run) {
 std::string profile_sentence(const ReceiptProfile& profile) {
   const std::string kernel = limited(profile.kernel, profile.shared_memory_kb);
   if (profile.outcome != Outcome::ok) {
-    return fmt::format("{}: the profile {}: {}", kernel, profile.outcome == Outcome::hung ? "hung" : "failed", profile.failure);
+    return fmt::format("{}: the profile {}: {}", kernel, profile.outcome == Outcome::hung ? "hung" : "failed",
+                       profile.failure);
   }
   std::string text = fmt::format("{} ({}): {}", kernel, case_label(profile.shape, 0), profile.limited_by);
   if (profile.launches.size() > 1) {

@@ -12,7 +12,7 @@ struct Run;
 
 using Rows = std::vector<std::vector<std::string>>;
 
-/// "ok", "ERRORS", "CRASHED", "HUNG".
+/// "ok", "ERRORS" (the tool's), "WRONG" (a result), "NO ANSWER" (the tool or the kernel died), "HUNG".
 std::string outcome_word(const ReceiptSanitizer& entry);
 
 const std::vector<std::string>& sanitizer_header();

@@ -21,17 +21,16 @@ constexpr const char* kGetThem =
     "it comes with the CUDA toolkit, and is looked for in PATH, under CUDA_HOME and in /usr/local/cuda/bin";
 
 /// compute-sanitizer's processes at a time: most of their time passes on the host, and nothing is timed.
-std::size_t sanitizers_at_once() {
-  return std::clamp<std::size_t>(std::thread::hardware_concurrency() / 2, 1, 8);
-}
+std::size_t sanitizers_at_once() { return std::clamp<std::size_t>(std::thread::hardware_concurrency() / 2, 1, 8); }
 
 struct SanitizerStep {
   const Job* job;
   std::string tool;
 };
 
-void run_sanitizers(const std::vector<SanitizerStep>& steps, const ExternalTool& sanitizer, const Environment& environment,
-                    double timeout_seconds, Progress& progress, Receipt& receipt, std::vector<std::string>& remarks) {
+void run_sanitizers(const std::vector<SanitizerStep>& steps, const ExternalTool& sanitizer,
+                    const Environment& environment, double timeout_seconds, Progress& progress, Receipt& receipt,
+                    std::vector<std::string>& remarks) {
   std::vector<std::optional<ReceiptSanitizer>> results(steps.size());
   std::vector<std::string> failures(steps.size());
   std::atomic<std::size_t> next{0}, ended{0};

@@ -116,12 +116,16 @@ std::string version_in(const std::string& text) {
 
 std::string describe(const ProcessResult& process) {
   switch (process.outcome) {
-    case ProcessOutcome::exited: return fmt::format("it exited with code {}", process.exit_code);
+    case ProcessOutcome::exited:
+      return fmt::format("it exited with code {}", process.exit_code);
     case ProcessOutcome::signalled:
       return fmt::format("it was killed by signal {} ({})", process.signal, ::strsignal(process.signal));
-    case ProcessOutcome::timed_out: return "it was stopped after its time limit";
-    case ProcessOutcome::interrupted: return "it was interrupted";
-    case ProcessOutcome::not_started: return "it could not be started";
+    case ProcessOutcome::timed_out:
+      return "it was stopped after its time limit";
+    case ProcessOutcome::interrupted:
+      return "it was interrupted";
+    case ProcessOutcome::not_started:
+      return "it could not be started";
   }
   return "";
 }

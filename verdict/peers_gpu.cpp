@@ -1,4 +1,5 @@
-// The GPU's peers: dense cuBLAS, and cuSPARSE in its two block-sparse formats, each given its best case.
+// The GPU's peers: dense cuBLAS and CUTLASS, cuSPARSE in its two block-sparse formats, CUTLASS's Blocked-ELL; each is given
+// its best case.
 #if TRIAGE_HAS_CUDA
 
 #include <fmt/format.h>
@@ -9,8 +10,10 @@
 #include <stdexcept>
 
 #include "device/cuda_check.h"
+#include "registry/device.h"
 #include "verdict/cublas.h"
 #include "verdict/cusparse.h"
+#include "verdict/cutlass.h"
 #include "verdict/gpu_kernels.h"
 #include "verdict/operands.h"
 #include "verdict/peers.h"
@@ -62,10 +65,13 @@ double difference_from_ours(TimedProblem& problem, const void* theirs) {
 // Dense cuBLAS.
 
 struct DenseMemory {
-  Buffer matrix, output;
+  Buffer matrix, output, workspace;
 };
 
-Peer cublas_peer(TimedProblem& problem, Cublas& cublas) {
+/// Runs a library's dense product on two matrices, into the memory's output.
+using DenseProduct = std::function<void(const GemmShape& shape, const void* left, const void* right, DenseMemory& memory)>;
+
+Peer dense_peer_of(TimedProblem& problem, const std::string& name, const std::string& version, const DenseProduct& product) {
   const ReceiptShape& s = problem.shape();
   const auto& request = problem.request();
   const DLDataType type = dlpack_dtype(problem.dtype());
@@ -82,17 +88,17 @@ Peer cublas_peer(TimedProblem& problem, Cublas& cublas) {
     scatter_blocks(problem.pattern(), values.tensor, matrix.tensor, request.stream);
   }
   Peer peer;
-  peer.name = "cublas_dense";
-  peer.version = cublas.version();
+  peer.name = name;
+  peer.version = version;
   peer.flops = dense_flops(s);
   peer.memory = memory;
   const GemmShape shape = sddmm    ? GemmShape{s.m, s.n, s.k, false, true, s.k, s.k, s.n}
                           : linear ? GemmShape{s.n, s.m, s.k, false, true, s.k, s.k, s.m}
                                    : GemmShape{s.m, s.n, s.k, false, false, s.k, s.n, s.n};
-  peer.run = [&problem, &cublas, memory, shape, sddmm, linear](int copy) {
+  peer.run = [&problem, product, memory, shape, sddmm, linear](int copy) {
     const void* left = sddmm || linear ? problem.first(copy) : memory->matrix.data();
     const void* right = sddmm ? problem.second(copy) : linear ? memory->matrix.data() : problem.first(copy);
-    cublas.gemm(shape, problem.request().dtype, left, right, memory->output.data(), problem.request().stream);
+    product(shape, left, right, *memory);
   };
   if (sddmm) {
     peer.difference = [&problem, memory, type] {
@@ -112,17 +118,48 @@ Peer cublas_peer(TimedProblem& problem, Cublas& cublas) {
   return peer;
 }
 
-// cuSPARSE.
+Peer cublas_peer(TimedProblem& problem, Cublas& cublas) {
+  return dense_peer_of(problem, "cublas_dense", cublas.version(),
+                       [&](const GemmShape& shape, const void* left, const void* right, DenseMemory& memory) {
+                         cublas.gemm(shape, problem.request().dtype, left, right, memory.output.data(),
+                                     problem.request().stream);
+                       });
+}
 
-/// One way to hand the problem to cuSPARSE: a format, and which way the dense matrices lie.
+/// The Hopper kernel on 9.0, the Ampere one elsewhere.
+Peer cutlass_peer(TimedProblem& problem, Cutlass& cutlass) {
+  const auto& request = problem.request();
+  if (request.dtype != "float16") throw std::runtime_error("the module holds float16 kernels alone");
+  const bool hopper = probe_device(request.device).compute_capability == 90;
+  return dense_peer_of(problem, "cutlass_dense", cutlass.version(),
+                       [&problem, &cutlass, hopper](const GemmShape& shape, const void* left, const void* right,
+                                                    DenseMemory& memory) {
+                         TriageCutlassGemm call{shape.m, shape.n, shape.k, shape.b_transposed, left, right,
+                                                memory.output.data(), nullptr, problem.request().stream};
+                         const std::size_t bytes = cutlass.gemm_workspace(call, hopper);
+                         if (bytes > memory.workspace.bytes()) {
+                           memory.workspace = Buffer(problem.request().device, bytes, problem.request().stream);
+                         }
+                         call.workspace = memory.workspace.data();
+                         cutlass.gemm(call, hopper);
+                       });
+}
+
+// Block-sparse products of cuSPARSE and CUTLASS.
+
+/// One way to hand the problem to a library: a format, and which way the dense matrices lie.
 struct SparseVariant {
   std::string note;
   double flops = 0;
   bool same_matrix = false;   ///< computes what we compute, in our layout
   std::vector<Buffer> buffers;
-  std::vector<std::unique_ptr<Cusparse::Product>> products;  ///< one a copy
+  std::vector<std::function<void(Stream)>> products;  ///< one a copy
   void* output = nullptr;     ///< of copy 0
 };
+
+std::function<void(Stream)> product_of(std::unique_ptr<Cusparse::Product> product) {
+  return [shared = std::shared_ptr<Cusparse::Product>(std::move(product))](Stream stream) { shared->run(stream); };
+}
 
 /// Blocked-ELL: every row has as many blocks as the longest; -1 where there is none.
 struct EllForm {
@@ -182,7 +219,7 @@ void add_products(SparseVariant& variant, TimedProblem& problem, Cusparse& cuspa
     matrix.values = values_of(copy);
     const CusparseDense b{s.k, s.n, row_major ? s.n : s.k, row_major, native ? problem.first(copy) : other_input};
     const CusparseDense c{s.m, s.n, row_major ? s.n : s.m, row_major, variant.output};
-    variant.products.push_back(cusparse.spmm(matrix, b, c, request.dtype, request.stream));
+    variant.products.push_back(product_of(cusparse.spmm(matrix, b, c, request.dtype, request.stream)));
   }
   variant.same_matrix = native && s.epilogue.empty();
   variant.note = row_major ? "row-major dense matrices" : "column-major dense matrices";
@@ -252,7 +289,7 @@ SparseVariant ell_variant(TimedProblem& problem, Cusparse& cusparse, bool row_ma
   return variant;
 }
 
-/// The fastest of a peer's variants as a peer; what cuSPARSE said if it refused them all.
+/// The fastest of a peer's variants as a peer; what the library said if it refused them all.
 template <class Make>
 void add_fastest(PeerList& peers, TimedProblem& problem, Stopwatch& stopwatch, const std::string& name,
                  const std::string& version, const std::vector<Make>& makes) {
@@ -263,7 +300,7 @@ void add_fastest(PeerList& peers, TimedProblem& problem, Stopwatch& stopwatch, c
     try {
       auto variant = std::make_shared<SparseVariant>(make());
       const auto run = [variant, &problem](int copy) {
-        variant->products[static_cast<std::size_t>(copy) % variant->products.size()]->run(problem.request().stream);
+        variant->products[static_cast<std::size_t>(copy) % variant->products.size()](problem.request().stream);
       };
       const double rate = tflops(variant->flops, stopwatch.rough_ms({name, run}));
       if (variant->same_matrix) {
@@ -293,9 +330,73 @@ void add_fastest(PeerList& peers, TimedProblem& problem, Stopwatch& stopwatch, c
   peer.flops = fastest->flops;
   peer.memory = fastest;
   peer.run = [fastest, &problem](int copy) {
-    fastest->products[static_cast<std::size_t>(copy) % fastest->products.size()]->run(problem.request().stream);
+    fastest->products[static_cast<std::size_t>(copy) % fastest->products.size()](problem.request().stream);
   };
   peers.present.push_back(std::move(peer));
+}
+
+/// CUTLASS's Blocked-ELL product: dense matrices column-major (linear's X and Y as they are), the values of a row of blocks
+/// side by side in a row-major matrix. Every copy multiplies copy 0's values, laid out anew, by its own dense matrix.
+SparseVariant cutlass_ell_variant(TimedProblem& problem, Cutlass& cutlass, EllRows rows) {
+  const ReceiptShape& s = problem.shape();
+  const auto& request = problem.request();
+  if (request.dtype != "float16") throw std::runtime_error("the module holds float16 kernels alone");
+  if (s.m % s.block != 0 || s.k % s.block != 0) throw std::runtime_error("its Blocked-ELL form takes whole blocks");
+  SparseVariant variant;
+  bench::HostPattern pattern = problem.host_pattern();
+  if (rows == EllRows::equal) {
+    const double blocks = static_cast<double>(pattern.block_rows) * static_cast<double>(pattern.block_cols);
+    pattern = bench::make_pattern("equal_rows", pattern.block_rows, pattern.block_cols,
+                                  static_cast<double>(pattern.nnz_blocks()) / blocks, request.seed);
+  }
+  const EllForm ell = ell_form(pattern);
+  if (ell.width == 0) throw std::runtime_error("the pattern has no blocks");
+  ReceiptShape stored = s;
+  stored.nnz_blocks = pattern.nnz_blocks();
+  variant.flops = flops(request.op, stored);
+  const std::int64_t width = ell.width * s.block;
+  require_memory(static_cast<double>(s.m * width) * 2, "the padded Blocked-ELL form");
+  variant.buffers.push_back(upload(problem, ell.col));
+  const auto* columns = static_cast<const int*>(variant.buffers.back().data());
+  variant.buffers.push_back(device_buffer(problem, static_cast<std::size_t>(s.m * width)));
+  void* const values = variant.buffers.back().data();
+  if (rows == EllRows::padded) {
+    // The same blocks at the places that they have in their row's list: a dense matrix out of that pattern.
+    std::vector<std::int32_t> slots(pattern.col.size());
+    for (std::int64_t r = 0; r < pattern.block_rows; ++r) {
+      for (std::int32_t p = pattern.crow[r]; p < pattern.crow[r + 1]; ++p) slots[p] = p - pattern.crow[r];
+    }
+    const Buffer crow = upload(problem, pattern.crow), slot = upload(problem, slots);
+    const DLDataType index{kDLInt, 32, 1}, type = dlpack_dtype(problem.dtype());
+    const TensorView crow_view(crow.data(), request.device, index, {static_cast<std::int64_t>(pattern.crow.size())});
+    const TensorView slot_view(slot.data(), request.device, index, {pattern.nnz_blocks()});
+    const BlockPattern side_by_side =
+        BlockPattern::from_bsr(crow_view.tensor, slot_view.tensor, s.m, width, s.block, request.stream);
+    const TensorView blocks(problem.values(0), request.device, type, {pattern.nnz_blocks(), s.block, s.block});
+    const TensorView matrix(values, request.device, type, {s.m, width});
+    scatter_blocks(side_by_side, blocks.tensor, matrix.tensor, request.stream);
+    synchronize(request.device, request.stream);
+    variant.note = fmt::format("column-major dense matrices, rows padded to {:.2f} times the blocks",
+                               static_cast<double>(ell.col.size()) / static_cast<double>(pattern.nnz_blocks()));
+  } else {
+    fill_centred(problem.dtype(), values, s.m, width, request.seed + 99, request.device, request.stream);
+    variant.note = "column-major dense matrices, on its best case: as many blocks, equally many in each row";
+  }
+  void* other_input = nullptr;
+  if (!problem.is_linear()) {
+    variant.buffers.push_back(device_buffer(problem, static_cast<std::size_t>(s.k * s.n)));
+    other_input = variant.buffers.back().data();
+    fill_centred(problem.dtype(), other_input, s.n, s.k, request.seed + 77, request.device, request.stream);
+  }
+  variant.buffers.push_back(device_buffer(problem, static_cast<std::size_t>(s.m * s.n)));
+  variant.output = variant.buffers.back().data();
+  variant.same_matrix = problem.is_linear() && rows == EllRows::padded && s.epilogue.empty();
+  for (int copy = 0; copy < problem.copies(); ++copy) {
+    const TriageCutlassEll call{s.m, s.n, s.k, ell.width, s.block, values, columns,
+                                problem.is_linear() ? problem.first(copy) : other_input, variant.output, request.stream};
+    variant.products.push_back([call, &cutlass](Stream) { cutlass.ell(call); });
+  }
+  return variant;
 }
 
 /// cuSPARSE's sampled product on the BSR pattern itself.
@@ -315,9 +416,9 @@ SparseVariant sddmm_variant(TimedProblem& problem, Cusparse& cusparse) {
   matrix.col = problem.pattern().col_indices().data;
   matrix.values = variant.output;
   for (int copy = 0; copy < problem.copies(); ++copy) {
-    variant.products.push_back(cusparse.sddmm(matrix, CusparseDense{s.m, s.k, s.k, true, problem.first(copy)},
-                                              CusparseDense{s.n, s.k, s.k, true, problem.second(copy)},
-                                              problem.request().dtype, problem.request().stream));
+    variant.products.push_back(product_of(cusparse.sddmm(
+        matrix, CusparseDense{s.m, s.k, s.k, true, problem.first(copy)},
+        CusparseDense{s.n, s.k, s.k, true, problem.second(copy)}, problem.request().dtype, problem.request().stream)));
   }
   return variant;
 }
@@ -326,26 +427,34 @@ SparseVariant sddmm_variant(TimedProblem& problem, Cusparse& cusparse) {
 
 PeerList gpu_peers(TimedProblem& problem, Stopwatch& stopwatch, bool dense_only) {
   PeerList peers;
-  if (Cublas* cublas = Cublas::find()) {
+  const auto add_dense = [&](const char* name, bool there, const std::string& absence, const auto& make) {
     try {
-      peers.present.push_back(cublas_peer(problem, *cublas));
+      if (!there) throw std::runtime_error(absence);
+      peers.present.push_back(make());
     } catch (const triage::Error& error) {
       if (error.code() == ErrorCode::cuda) throw;
-      peers.absent.push_back({"cublas_dense", error.what()});
+      peers.absent.push_back({name, error.what()});
     } catch (const std::exception& error) {
-      peers.absent.push_back({"cublas_dense", error.what()});
+      peers.absent.push_back({name, error.what()});
     }
-  } else {
-    peers.absent.push_back({"cublas_dense", Cublas::absence()});
-  }
+  };
+  Cublas* cublas = Cublas::find();
+  add_dense("cublas_dense", cublas != nullptr, Cublas::absence(), [&] { return cublas_peer(problem, *cublas); });
   if (dense_only) return peers;
+  Cutlass* cutlass = Cutlass::find();
+  add_dense("cutlass_dense", cutlass != nullptr, Cutlass::absence(), [&] { return cutlass_peer(problem, *cutlass); });
+  using Make = std::function<SparseVariant()>;
+  if (cutlass != nullptr && !problem.is_sddmm()) {
+    add_fastest<Make>(peers, problem, stopwatch, "cutlass_blocked_ell", cutlass->version(),
+                      {[&] { return cutlass_ell_variant(problem, *cutlass, EllRows::padded); },
+                       [&] { return cutlass_ell_variant(problem, *cutlass, EllRows::equal); }});
+  }
 
   Cusparse* cusparse = Cusparse::find();
   if (!cusparse) {
     peers.absent.push_back({"cusparse", Cusparse::absence()});
     return peers;
   }
-  using Make = std::function<SparseVariant()>;
   if (problem.is_sddmm()) {
     add_fastest<Make>(peers, problem, stopwatch, "cusparse_sddmm_bsr", cusparse->version(),
                       {[&] { return sddmm_variant(problem, *cusparse); }});

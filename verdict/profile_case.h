@@ -1,4 +1,5 @@
-// The worker's part of `triage verdict --profile`: one call of a kernel between the marks that Nsight Compute looks for.
+// The worker's part of `triage verdict --profile`: one call of a kernel between the marks that Nsight Compute looks
+// for.
 #pragma once
 
 #include "verdict/job.h"

@@ -75,9 +75,9 @@ std::string stall_counter(const std::string& reason) {
 }
 
 const ProfiledLaunch* longest_launch(const ReceiptProfile& profile) {
-  const auto longest = std::max_element(profile.launches.begin(), profile.launches.end(), [](const auto& a, const auto& b) {
-    return a.metric("time_us") < b.metric("time_us");
-  });
+  const auto longest =
+      std::max_element(profile.launches.begin(), profile.launches.end(),
+                       [](const auto& a, const auto& b) { return a.metric("time_us") < b.metric("time_us"); });
   return longest == profile.launches.end() ? nullptr : &*longest;
 }
 
@@ -121,7 +121,8 @@ std::string limiting_sentence(const ProfiledLaunch& launch) {
     text += fmt::format("; the grid fills {:.0f}% of the device once", 100 * waves);
   }
   if (spill_instructions(launch) > 0) {
-    text += fmt::format("; {:.4g} instructions move spilled registers or other local memory", spill_instructions(launch));
+    text +=
+        fmt::format("; {:.4g} instructions move spilled registers or other local memory", spill_instructions(launch));
   }
   if (bank_conflict_share(launch) >= kConflictsWorthAWord) {
     text += fmt::format("; {:.0f}% of the accesses to shared memory repeat for bank conflicts",

@@ -28,7 +28,8 @@ std::string stall_counter(const std::string& reason);
 /// The launch that took longest; nullptr if there is none.
 const ProfiledLaunch* longest_launch(const ReceiptProfile& profile);
 
-/// One sentence: which unit is saturated or, if none is, what warps wait for; spills and bank conflicts where they count.
+/// One sentence: which unit is saturated or, if none is, what warps wait for; spills and bank conflicts where they
+/// count.
 std::string limiting_sentence(const ProfiledLaunch& launch);
 
 /// Share of the accesses to shared memory that were repeated for conflicts of banks.

@@ -65,7 +65,8 @@ std::string unknown_counter(const std::string& log) {
   name.erase(std::remove(name.begin(), name.end(), '\\'), name.end());
   const std::size_t first = name.find_first_not_of("^(");
   if (first == std::string::npos) return "";
-  return name.substr(first, name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_", first) - first);
+  return name.substr(
+      first, name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_", first) - first);
 }
 
 std::string line_with(const std::string& text, const char* mark) {
@@ -131,13 +132,18 @@ std::vector<ProfiledLaunch> read_profiler_csv(const std::string& text) {
 }
 
 ProfileAnswer profile(const ExternalTool& ncu, const Job& job, const Environment& environment, double timeout_seconds) {
-  std::vector<std::string> counters = all_counters();
+  static std::vector<std::string> counters = all_counters();  // what one run refused, the next does not ask for
   ToolRun run;
   for (int attempt = 0; attempt <= kMostUnknownCounters; ++attempt) {
     const auto command = [&](const std::string& log) {
-      return std::vector<std::string>{ncu.path, "--clock-control", "none", "--profile-from-start", "off",
-                                      "--target-processes", "all", "--csv", "--page", "raw", "--print-units", "base",
-                                      "--metrics", fmt::format("{}", fmt::join(counters, ",")), "--log-file", log};
+      return std::vector<std::string>{ncu.path,        "--clock-control",
+                                      "none",          "--profile-from-start",
+                                      "off",           "--target-processes",
+                                      "all",           "--csv",
+                                      "--page",        "raw",
+                                      "--print-units", "base",
+                                      "--metrics",     fmt::format("{}", fmt::join(counters, ",")),
+                                      "--log-file",    log};
     };
     run = run_under_tool(command, job, environment, timeout_seconds);
     const std::string unknown = unknown_counter(run.log + run.output);
@@ -152,8 +158,9 @@ ProfileAnswer profile(const ExternalTool& ncu, const Job& job, const Environment
   ProfileAnswer answer;
   const std::string said = run.log + run.output;
   if (said.find("ERR_NVGPUCTRPERM") != std::string::npos) {
-    answer.unavailable = "there is no permission to read the GPU's performance counters (ERR_NVGPUCTRPERM): run as root, or "
-                         "let the driver allow it: https://developer.nvidia.com/ERR_NVGPUCTRPERM";
+    answer.unavailable =
+        "there is no permission to read the GPU's performance counters (ERR_NVGPUCTRPERM): run as root, or "
+        "let the driver allow it: https://developer.nvidia.com/ERR_NVGPUCTRPERM";
     return answer;
   }
   if (!run.refusal.empty()) {

@@ -20,7 +20,7 @@ struct ProfileAnswer {
   std::string unavailable;  ///< a sentence if nothing can be profiled here (no permission to read counters)
 };
 
-/// Profiles the job's kernel on the job's problem, in a process of its own.
+/// Profiles the job's kernel on the job's problem, in a process of its own. One at a time.
 /// @param job of JobKind::profile
 ProfileAnswer profile(const ExternalTool& ncu, const Job& job, const Environment& environment, double timeout_seconds);
 

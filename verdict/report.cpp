@@ -316,7 +316,9 @@ std::string headline(const Run& run) {
     for (const ReceiptProfile& profile : receipt.profiles) broken += profile.outcome != Outcome::ok;
   }
   if (wrong == 0 && broken == 0 && cases == 0 && problems == 0 && watched + profiled > 0) {
-    return fmt::format("All {} runs of compute-sanitizer's tools are clean; {} kernels were profiled.", watched, profiled);
+    const std::string kernels = fmt::format("{} kernels were profiled", profiled);
+    if (watched == 0) return "All right: " + kernels + ".";
+    return fmt::format("All {} runs of compute-sanitizer's tools are clean{}.", watched, profiled > 0 ? "; " + kernels : "");
   }
   if (wrong == 0 && broken == 0) {
     if (watched > 0) {

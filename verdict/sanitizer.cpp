@@ -10,8 +10,9 @@ namespace triage::verdict {
 namespace {
 
 /// synccheck keeps a table of the barriers that it sees. What the compiler tells it is too small for kernels with
-/// mbarriers in shared memory: the table overflows, and the launch fails for no fault of the kernel's.
-constexpr const char* kTrackedBarriers = "65536";
+/// mbarriers in shared memory (the table overflows, and the launch fails for no fault of the kernel's); 16384 in ten
+/// processes at once were too much for an H100's memory. Between 64 and 16384 it found the same there.
+constexpr const char* kTrackedBarriers = "1024";
 constexpr const char* kPrefix = "=========";
 
 /// A line of the log without its mark; empty if it is not the tool's.
@@ -40,7 +41,9 @@ SanitizerLog read_sanitizer_log(const std::string& log) {
     if (starts_with(text, kSummary)) {
       result.complete = true;
       result.errors += std::atoi(text.c_str() + std::string(kSummary).size());
-    } else if (starts_with(text, "Warning:") || starts_with(text, "Error: Device not supported") ||
+    } else if (starts_with(text, "Warning:") || text.find("Internal Sanitizer Error") != std::string::npos ||
+               text.find("didn't track the launch") != std::string::npos ||
+               starts_with(text, "Error: Device not supported") ||
                starts_with(text, "Error: Target application terminated before")) {
       if (result.warning.empty()) result.warning = text;
     } else if (text.empty() || text == "COMPUTE-SANITIZER") {
@@ -65,9 +68,9 @@ ReceiptSanitizer sanitize(const ExternalTool& sanitizer, const std::string& tool
   entry.date = today();
   entry.shared_memory_kb = job.shared_memory_kb;
   const auto command = [&](const std::string& log) {
-    std::vector<std::string> words{sanitizer.path, "--tool",       tool,  "--target-processes", "all",
-                                   "--log-file",   log,            "--error-exitcode",  "86",
-                                   "--print-limit", "20"};
+    std::vector<std::string> words{sanitizer.path, "--tool",        tool, "--target-processes",
+                                   "all",          "--log-file",    log,  "--error-exitcode",
+                                   "86",           "--print-limit", "20"};
     if (tool == "synccheck") words.insert(words.end(), {"--num-cuda-barriers", kTrackedBarriers});
     return words;
   };
@@ -83,7 +86,7 @@ ReceiptSanitizer sanitize(const ExternalTool& sanitizer, const std::string& tool
   ReceiptGrid grid;
   if (run.result.is_object()) grid = grid_from_json(run.result);
   entry.problems = grid.cases;
-  if (log.errors > 0) return end(Outcome::wrong, log.first_finding);
+  if (!log.first_finding.empty()) return end(Outcome::wrong, log.first_finding);
   if (run.timed_out) {
     return end(Outcome::hung, fmt::format("no answer within {:g} s (--timeout); it was stopped", timeout_seconds));
   }
@@ -91,8 +94,10 @@ ReceiptSanitizer sanitize(const ExternalTool& sanitizer, const std::string& tool
   if (!run.error.empty()) return end(Outcome::crashed, run.error);
   if (!log.complete || run.result.is_null()) {
     const std::string said = last_words_of(run.log.empty() ? run.output : run.log);
-    return end(Outcome::crashed, fmt::format("{} without a summary{}{}", run.ended, said.empty() ? "" : "; it had said: ", said));
+    return end(Outcome::crashed,
+               fmt::format("{} without a summary{}{}", run.ended, said.empty() ? "" : "; it had said: ", said));
   }
+  if (log.errors > 0) return end(Outcome::crashed, "errors without a finding: " + last_words_of(run.log));
   if (grid.failed > 0) return end(Outcome::wrong, "a wrong result while it watched: " + grid.failure);
   if (grid.cases == 0) return end(Outcome::crashed, "the kernel took none of the problems: nothing was checked");
   return entry;

@@ -14,7 +14,7 @@ const std::vector<std::string>& sanitizer_tools();
 
 /// What compute-sanitizer's log says.
 struct SanitizerLog {
-  bool complete = false;      ///< it ends with the summary of errors
+  bool complete = false;  ///< it ends with the summary of errors
   int errors = 0;
   std::string first_finding;  ///< on one line; empty if there is none
   std::string warning;        ///< why the result cannot be trusted; empty if nothing is said

@@ -15,6 +15,7 @@
 #include "registry/attention_registry.h"
 #include "registry/registry.h"
 #include "triage/error.h"
+#include "verdict/own_files.h"
 #include "verdict/random_inputs.h"
 
 namespace triage::verdict {
@@ -48,7 +49,8 @@ void check_status(int status) {
   if (status == TRIAGE_OK) return;
   const std::string& raised = embedded_kernel().failure;
   const std::string why = raised.empty() ? "" : ": " + raised;
-  if (status == TRIAGE_UNSUPPORTED) throw Error(ErrorCode::unsupported, row_name + " returned TRIAGE_UNSUPPORTED" + why);
+  if (status == TRIAGE_UNSUPPORTED)
+    throw Error(ErrorCode::unsupported, row_name + " returned TRIAGE_UNSUPPORTED" + why);
   throw Error(ErrorCode::invalid_argument, fmt::format("{} returned {}{}", row_name, status, why));
 }
 
@@ -88,8 +90,8 @@ void launch(const SparseGemmCall& call) {
 }
 
 /// A tensor of attention with explicit strides.
-void fill_strided(View& view, const void* data, DLDevice device, DLDataType type, std::initializer_list<std::int64_t> shape,
-                  std::initializer_list<std::int64_t> strides) {
+void fill_strided(View& view, const void* data, DLDevice device, DLDataType type,
+                  std::initializer_list<std::int64_t> shape, std::initializer_list<std::int64_t> strides) {
   if (data == nullptr) return;
   fill(view, data, device, type, shape);
   std::copy(strides.begin(), strides.end(), view.strides.begin());
@@ -101,10 +103,11 @@ void launch_attention(const AttentionCall& call) {
   const DLDevice device = call.device->dl;
   const DLDataType index{kDLInt, 32, 1}, fp32{kDLFloat, 32, 1}, type = dlpack_dtype(p.dtype);
   View q, k, v, o, lse, cu_q, cu_k, used, table, sinks;
-  const auto fill_rows = [&](View& view, const AttentionTensor& tensor, bool packed, std::int64_t outer, std::int64_t rows,
-                             std::int64_t heads, std::int64_t dim) {
+  const auto fill_rows = [&](View& view, const AttentionTensor& tensor, bool packed, std::int64_t outer,
+                             std::int64_t rows, std::int64_t heads, std::int64_t dim) {
     if (packed) {
-      fill_strided(view, tensor.data, device, type, {rows, heads, dim}, {tensor.sequence_stride, tensor.head_stride, 1});
+      fill_strided(view, tensor.data, device, type, {rows, heads, dim},
+                   {tensor.sequence_stride, tensor.head_stride, 1});
     } else {
       fill_strided(view, tensor.data, device, type, {outer, rows, heads, dim},
                    {tensor.batch_stride, tensor.sequence_stride, tensor.head_stride, 1});
@@ -120,12 +123,14 @@ void launch_attention(const AttentionCall& call) {
   if (p.varlen_q) {
     fill_strided(lse, call.lse, device, fp32, {p.heads, q_rows}, {call.lse_head_stride, 1});
   } else {
-    fill_strided(lse, call.lse, device, fp32, {p.batch, p.heads, q_rows}, {call.lse_batch_stride, call.lse_head_stride, 1});
+    fill_strided(lse, call.lse, device, fp32, {p.batch, p.heads, q_rows},
+                 {call.lse_batch_stride, call.lse_head_stride, 1});
   }
   fill_strided(cu_q, call.cu_seqlens_q, device, index, {p.batch + 1}, {1});
   fill_strided(cu_k, call.cu_seqlens_k, device, index, {p.batch + 1}, {1});
   fill_strided(used, call.seqused_k, device, index, {p.batch}, {1});
-  fill_strided(table, call.block_table, device, index, {p.batch, call.block_table_stride}, {call.block_table_stride, 1});
+  fill_strided(table, call.block_table, device, index, {p.batch, call.block_table_stride},
+               {call.block_table_stride, 1});
   fill_strided(sinks, call.sinks, device, fp32, {p.heads}, {1});
 
   triage_attention_problem problem{};
@@ -172,7 +177,8 @@ Operation operation_of(const std::string& op) {
     const std::string name = operation_name(operation);
     if (op == name || op == name.substr(name.rfind('.') + 1)) return operation;
   }
-  throw std::runtime_error(fmt::format("--op is '{}'; --library and --python accept: spmm, linear, sddmm, attention.forward", op));
+  throw std::runtime_error(
+      fmt::format("--op is '{}'; --library and --python accept: spmm, linear, sddmm, attention.forward", op));
 }
 
 void require_python(const UserKernel& kernel) {
@@ -183,15 +189,11 @@ void require_python(const UserKernel& kernel) {
   }
 }
 
-/// A file of the program's own, beside it or where it was installed.
-std::string own_file(const char* name) {
-  namespace fs = std::filesystem;
-  const fs::path folder = fs::read_symlink("/proc/self/exe").parent_path();
-  for (const fs::path& candidate : {folder / name, folder / ".." / "lib" / "triage" / name, folder / ".." / TRIAGE_LIBDIR / "triage" / name}) {
-    std::error_code ignored;
-    if (fs::is_regular_file(candidate, ignored)) return fs::weakly_canonical(candidate).string();
-  }
-  throw std::runtime_error(fmt::format("--python needs {}, which is neither beside {} nor in ../lib/triage", name, folder.string()));
+std::string required_file(const char* name) {
+  std::string path = own_file(name);
+  if (path.empty())
+    throw std::runtime_error(fmt::format("--python needs {} beside the program or in ../lib/triage", name));
+  return path;
 }
 
 /// The interpreter: TRIAGE_PYTHON, else python3 in PATH.
@@ -222,7 +224,8 @@ EmbeddedKernel& embedded_kernel() {
 
 std::vector<std::string> worker_program(const UserKernel& kernel) {
   if (kernel.python.empty()) return {std::filesystem::read_symlink("/proc/self/exe").string()};
-  return {python_program(), own_file("triage_python_worker.py"), own_file("libtriage_worker.so"), kernel.python};
+  return {python_program(), required_file("triage_python_worker.py"), required_file("libtriage_worker.so"),
+          kernel.python};
 }
 
 void add_user_kernel(const UserKernel& kernel) {
@@ -274,8 +277,10 @@ void load_user_kernel(const UserKernel& kernel) {
   if (user_function != nullptr || user_attention != nullptr) return;
   if (!kernel.python.empty()) {
     const EmbeddedKernel& embedded = embedded_kernel();
-    if (!embedded.failure.empty()) throw std::runtime_error(fmt::format("--python is '{}': {}", kernel.python, embedded.failure));
-    if (embedded.sparse_gemm == nullptr) throw std::runtime_error("the worker of --python does not run inside of Python");
+    if (!embedded.failure.empty())
+      throw std::runtime_error(fmt::format("--python is '{}': {}", kernel.python, embedded.failure));
+    if (embedded.sparse_gemm == nullptr)
+      throw std::runtime_error("the worker of --python does not run inside of Python");
     user_function = embedded.sparse_gemm;
     user_attention = embedded.attention;
     return;
@@ -286,7 +291,8 @@ void load_user_kernel(const UserKernel& kernel) {
   if (library == nullptr) throw std::runtime_error(fmt::format("--library cannot be loaded: {}", ::dlerror()));
   void* symbol = ::dlsym(library, kernel.symbol.c_str());
   if (symbol == nullptr) {
-    throw std::runtime_error(fmt::format("--symbol is '{}', which {} does not have (C linkage?)", kernel.symbol, kernel.library));
+    throw std::runtime_error(
+        fmt::format("--symbol is '{}', which {} does not have (C linkage?)", kernel.symbol, kernel.library));
   }
   if (is_attention(kernel.op)) {
     user_attention = reinterpret_cast<triage_attention_function>(symbol);

@@ -25,8 +25,9 @@ struct UserKernel {
 /// @throws std::runtime_error naming the option that is wrong.
 void add_user_kernel(const UserKernel& kernel);
 
-/// Loads the library and finds the symbol; from now on the row can be launched. For worker processes: the library's code
-/// runs from here on. A Python function is there already: the worker runs inside of Python (verdict/worker_module.cpp).
+/// Loads the library and finds the symbol; from now on the row can be launched. For worker processes: the library's
+/// code runs from here on. A Python function is there already: the worker runs inside of Python
+/// (verdict/worker_module.cpp).
 /// @throws std::runtime_error with what the loader said.
 void load_user_kernel(const UserKernel& kernel);
 
@@ -38,8 +39,8 @@ struct EmbeddedKernel {
 };
 EmbeddedKernel& embedded_kernel();
 
-/// The command that starts a worker for this kernel, without the worker's own arguments: this program, or Python with the
-/// worker's module.
+/// The command that starts a worker for this kernel, without the worker's own arguments: this program, or Python with
+/// the worker's module.
 /// @throws std::runtime_error if a part of it is not there
 std::vector<std::string> worker_program(const UserKernel& kernel);
 

@@ -10,7 +10,8 @@
 extern "C" {
 
 /// Which functions the jobs call.
-TRIAGE_EXPORT void triage_worker_set_functions(triage_sparse_gemm_function sparse_gemm, triage_attention_function attention) {
+TRIAGE_EXPORT void triage_worker_set_functions(triage_sparse_gemm_function sparse_gemm,
+                                               triage_attention_function attention) {
   triage::verdict::embedded_kernel().sparse_gemm = sparse_gemm;
   triage::verdict::embedded_kernel().attention = attention;
 }

@@ -1,7 +1,8 @@
 /* A kernel of your own under `triage verdict --library LIB --op OP --symbol NAME`: the function that it calls. C99.
  *
- * Write a function of type triage_sparse_gemm_function (for attention: triage_attention_function), put it into a shared library with C linkage, and the verdict
- * checks, times and shows it like a row of Triage's own. docs/verdict.md has an example. */
+ * Write a function of type triage_sparse_gemm_function (for attention: triage_attention_function), put it into a shared
+ * library with C linkage, and the verdict checks, times and shows it like a row of Triage's own. docs/verdict.md has an
+ * example. */
 #ifndef TRIAGE_USER_KERNEL_H
 #define TRIAGE_USER_KERNEL_H
 
@@ -47,10 +48,10 @@ typedef int (*triage_sparse_gemm_function)(const triage_sparse_gemm_problem* pro
  *   k, v  [batch, seqlen_k, kv_heads, head_dim] and [.., head_dim_v]; with cu_seqlens_k packed likewise; with
  *         block_table [pages, page_size, kv_heads, ..]: key j of sequence b is row j % page_size of page
  *         block_table[b][j / page_size]. Query head h reads KV head h / (heads / kv_heads)
- *   lse   [batch, heads, seqlen_q], with cu_seqlens_q [heads, rows], float32: log of the sum of exponentials, -inf where
- *         a query attends nothing (its row of O is 0 then); data NULL if it is not asked for
- *   seqused_k  [batch] int32: only so many keys of each sequence count; data NULL: all
- *   sinks [heads] float32: exp(sinks[h]) joins the sum of every row of head h; data NULL: none
+ *   lse   [batch, heads, seqlen_q], with cu_seqlens_q [heads, rows], float32: log of the sum of exponentials, -inf
+ * where a query attends nothing (its row of O is 0 then); data NULL if it is not asked for seqused_k  [batch] int32:
+ * only so many keys of each sequence count; data NULL: all sinks [heads] float32: exp(sinks[h]) joins the sum of every
+ * row of head h; data NULL: none
  *
  * Query i of n attends key j of m if d - window_left <= j <= d + window_right with d = i + m - n; -1 is no limit, and
  * causal is window_right 0. softcap > 0: logits become softcap * tanh(logit / softcap). Unused tensors have data NULL

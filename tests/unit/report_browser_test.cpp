@@ -1,5 +1,5 @@
-// The HTML report in a real browser: a copy of the page measures itself, on a phone and on a desk, and a picture is taken.
-// Where no Chromium is installed the tests are skipped, and say so.
+// The HTML report in a real browser: a copy of the page measures itself, on a phone and on a desk, and a picture is
+// taken. Where no Chromium is installed the tests are skipped, and say so.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -76,7 +76,13 @@ verdict::Run full_run() {
     place_crossover(crossover);
     receipt.crossovers.push_back(crossover);
     for (const char* tool : {"memcheck", "initcheck", "synccheck"}) {
-      ReceiptSanitizer entry{"sparse_gemm.spmm", kernel, "sm90", std::string(64, 'a'), tool, "2025.3.1.0", "2026-11-22"};
+      ReceiptSanitizer entry;
+      entry.op = "sparse_gemm.spmm";
+      entry.kernel = kernel;
+      entry.family = "sm90";
+      entry.source_sha256 = std::string(64, 'a');
+      entry.tool = tool;
+      entry.version = "2025.3.1.0";
       entry.problems = 12;
       entry.seconds = 4;
       receipt.sanitizer.push_back(entry);
@@ -88,7 +94,9 @@ verdict::Run full_run() {
     profile.source_sha256 = std::string(64, 'a');
     profile.dtype = "float16";
     profile.shape = receipt.cases.back().shape;
-    profile.launches = {{"spmm", "(132, 1, 1)", "(384, 1, 1)",
+    profile.launches = {{"spmm",
+                         "(132, 1, 1)",
+                         "(384, 1, 1)",
                          {{"time_us", 610}, {"tensor_percent", 82}, {"dram_percent", 20}, {"registers", 168}},
                          {{"gmma", 3.1}, {"barrier", 2.2}, {"selected", 1}, {"wait", 0.5}}}};
     profile.limited_by = limiting_sentence(profile.launches[0]);
@@ -126,7 +134,8 @@ class ReportInBrowser : public testing::Test {
  protected:
   void SetUp() override {
     if (browser().empty()) GTEST_SKIP() << "SKIPPED: no Chromium here (apt-get install chromium, or TRIAGE_BROWSER)";
-    folder_ = fs::path(testing::TempDir()) / ("browser-" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    folder_ = fs::path(testing::TempDir()) /
+              ("browser-" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
     fs::remove_all(folder_);
     fs::create_directories(folder_);
   }
@@ -134,8 +143,13 @@ class ReportInBrowser : public testing::Test {
 
   std::string browse(const std::string& html, const std::vector<std::string>& options) {
     std::ofstream(folder_ / "page.html") << html;
-    std::vector<std::string> arguments{browser(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                                       "--hide-scrollbars", "--user-data-dir=" + (folder_ / "profile").string()};
+    std::vector<std::string> arguments{browser(),
+                                       "--headless",
+                                       "--no-sandbox",
+                                       "--disable-gpu",
+                                       "--disable-dev-shm-usage",
+                                       "--hide-scrollbars",
+                                       "--user-data-dir=" + (folder_ / "profile").string()};
     arguments.insert(arguments.end(), options.begin(), options.end());
     arguments.push_back("file://" + (folder_ / "page.html").string());
     static_triage::ProcessOptions limits;
@@ -149,11 +163,13 @@ class ReportInBrowser : public testing::Test {
     page.insert(page.rfind("</body>"), kMeasure);
     std::ofstream(folder_ / "inner.html") << page;
     const std::string outer =
-        "<!DOCTYPE html><html><body style='margin:0'><iframe id='f' src='inner.html' style='border:0;height:800px;width:" +
+        "<!DOCTYPE html><html><body style='margin:0'><iframe id='f' src='inner.html' "
+        "style='border:0;height:800px;width:" +
         std::to_string(width) +
         "px'></iframe><pre id='copied'></pre><script>onload = () => document.getElementById('copied').textContent = "
         "document.getElementById('f').contentDocument.getElementById('measured').textContent;</script></body></html>";
-    std::vector<std::string> all{"--allow-file-access-from-files", "--window-size=1400,900", "--virtual-time-budget=3000", "--dump-dom"};
+    std::vector<std::string> all{"--allow-file-access-from-files", "--window-size=1400,900",
+                                 "--virtual-time-budget=3000", "--dump-dom"};
     all.insert(all.end(), options.begin(), options.end());
     const std::string dom = browse(outer, all);
     const std::string mark = "<pre id=\"copied\">";
@@ -161,7 +177,8 @@ class ReportInBrowser : public testing::Test {
     if (begin == std::string::npos) return {{"dom", dom}};
     std::string text = dom.substr(begin + mark.size(), dom.find("</pre>", begin) - begin - mark.size());
     for (const auto& [entity, c] : {std::pair{"&lt;", "<"}, std::pair{"&gt;", ">"}, std::pair{"&amp;", "&"}}) {
-      for (std::size_t at = 0; (at = text.find(entity, at)) != std::string::npos;) text.replace(at, std::string(entity).size(), c);
+      for (std::size_t at = 0; (at = text.find(entity, at)) != std::string::npos;)
+        text.replace(at, std::string(entity).size(), c);
     }
     return nlohmann::json::parse(text, nullptr, false);
   }
@@ -191,15 +208,16 @@ TEST_F(ReportInBrowser, HoldsEveryPart) {
   const nlohmann::json page = measured(report_html(run), 1200);
   ASSERT_TRUE(page.contains("headings")) << page.dump().substr(0, 2000);
   std::vector<std::string> headings = page["headings"];
-  for (const char* part : {"Executive summary", "What to use here", "Support matrix", "Roofline", "Ours over each peer, geometric mean",
-                           "Beside the peers, useful TFLOP/s", "Cases", "Crossover against the dense product",
-                           "Evidence, kernel by kernel"}) {
+  for (const char* part : {"Executive summary", "What to use here", "Support matrix", "Roofline",
+                           "Ours over each peer, geometric mean", "Beside the peers, useful TFLOP/s", "Cases",
+                           "Crossover against the dense product", "Evidence, kernel by kernel"}) {
     EXPECT_NE(std::find(headings.begin(), headings.end(), part), headings.end()) << part;
   }
   std::vector<std::string> labels;
   for (const auto& svg : page["svgs"]) labels.push_back(svg["label"]);
-  for (const char* chart : {"Roofline", "Speed of ours over each peer", "Rates of ours and the peers",
-                            "Density below which sparse is faster than dense", "What warps of sm90_spmm_b64 wait for"}) {
+  for (const char* chart :
+       {"Roofline", "Speed of ours over each peer", "Rates of ours and the peers",
+        "Density below which sparse is faster than dense", "What warps of sm90_spmm_b64 wait for"}) {
     EXPECT_NE(std::find(labels.begin(), labels.end(), chart), labels.end()) << chart;
   }
   EXPECT_EQ(page["details"], 3);   // one a kernel

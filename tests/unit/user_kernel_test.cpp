@@ -1,4 +1,5 @@
-// `triage verdict --library` and `--python`: right, wrong, refusing, failing, crashing and hanging kernels, and mistakes on the command line.
+// `triage verdict --library` and `--python`: right, wrong, refusing, failing, crashing and hanging kernels, and
+// mistakes on the command line.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -20,8 +21,8 @@ using test::run_program;
 const std::string kLibrary = std::string(TRIAGE_BINARY_DIR) + "/tests/libtriage_user_kernels.so";
 
 ProgramResult run_kernel(const std::string& symbol, std::vector<std::string> more) {
-  std::vector<std::string> arguments{"verdict", "--library", kLibrary,  "--op",    "spmm",  "--symbol", symbol,
-                                     "--quick", "--device",  "cpu",     "--block", "16",    "--dtype",  "float32"};
+  std::vector<std::string> arguments{"verdict", "--library", kLibrary, "--op",    "spmm", "--symbol", symbol,
+                                     "--quick", "--device",  "cpu",    "--block", "16",   "--dtype",  "float32"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return run_program(arguments);
 }
@@ -93,8 +94,8 @@ TEST(UserKernel, AHangIsStopped) {
 }
 
 ProgramResult run_attention(const std::string& symbol) {
-  return run_program({"verdict", "--library", kLibrary, "--op", "attention.forward", "--symbol", symbol, "--device", "cpu",
-                      "--quick", "--only", "grid", "--json"});
+  return run_program({"verdict", "--library", kLibrary, "--op", "attention.forward", "--symbol", symbol, "--device",
+                      "cpu", "--quick", "--only", "grid", "--json"});
 }
 
 TEST(UserKernel, AttentionThatIsRightIsFoundRight) {
@@ -120,7 +121,8 @@ TEST(UserKernel, AttentionThatIsWrongIsFoundWrong) {
 class PythonKernel : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) / ("python-" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    folder_ = fs::path(testing::TempDir()) /
+              ("python-" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
     fs::remove_all(folder_);
     fs::create_directories(folder_);
     std::ofstream(folder_ / "mine.py") << R"(import ctypes, os, time
@@ -159,8 +161,8 @@ def numpy_spmm(problem):
   void TearDown() override { fs::remove_all(folder_); }
 
   ProgramResult run(const std::string& function, std::vector<std::string> more = {}, const std::string& op = "spmm") {
-    std::vector<std::string> arguments{"verdict", "--python", "mine:" + function, "--op", op, "--device", "cpu", "--quick",
-                                       "--only", "grid", "--json"};
+    std::vector<std::string> arguments{"verdict", "--python", "mine:" + function, "--op", op,      "--device",
+                                       "cpu",     "--quick",  "--only",           "grid", "--json"};
     if (op == "spmm") arguments.insert(arguments.end(), {"--block", "16", "--dtype", "float32"});
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_program(arguments, {{"PYTHONPATH", folder_.string()}, {"TEST_LIBRARY", kLibrary}});
@@ -231,7 +233,8 @@ TEST_F(PythonKernel, WithoutPythonThereIsASentence) {
   const ProgramResult result = run_program({"verdict", "--python", "m:f", "--op", "spmm", "--device", "cpu"},
                                            {{"TRIAGE_PYTHON", "/nowhere/python"}});
   EXPECT_EQ(result.exit_code, 2);
-  EXPECT_NE(result.err.find("TRIAGE_PYTHON is '/nowhere/python', which is no program"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("TRIAGE_PYTHON is '/nowhere/python', which is no program"), std::string::npos)
+      << result.err;
 }
 
 TEST(UserKernel, MistakesAreSentencesAndCodeTwo) {

@@ -1,5 +1,5 @@
-// `--sanitize` and `--profile`: logs and tables as compute-sanitizer and Nsight Compute print them, what follows from them,
-// and the whole way with stand-ins for both programs in PATH.
+// `--sanitize` and `--profile`: logs and tables as compute-sanitizer and Nsight Compute print them, what follows from
+// them, and the whole way with stand-ins for both programs in PATH.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -52,9 +52,10 @@ TEST(SanitizerLog, TheFirstFindingIsOneLine) {
   const SanitizerLog log = read_sanitizer_log(kErrorLog);
   EXPECT_TRUE(log.complete);
   EXPECT_EQ(log.errors, 2);
-  EXPECT_EQ(log.first_finding,
-            "Invalid __global__ write of size 4 bytes at triage::spmm_kernel(float *)+0x90 in spmm.cu:12 by thread (64,0,0) "
-            "in block (3,0,0)");
+  EXPECT_EQ(
+      log.first_finding,
+      "Invalid __global__ write of size 4 bytes at triage::spmm_kernel(float *)+0x90 in spmm.cu:12 by thread (64,0,0) "
+      "in block (3,0,0)");
 }
 
 TEST(SanitizerLog, AnOverflowOfBarriersIsNoResult) {
@@ -64,6 +65,17 @@ TEST(SanitizerLog, AnOverflowOfBarriersIsNoResult) {
       "--num-cuda-barriers to fix the issue\n"
       "========= ERROR SUMMARY: 0 errors\n");
   EXPECT_NE(log.warning.find("overflow"), std::string::npos);
+}
+
+TEST(SanitizerLog, AnErrorOfTheToolsOwnIsNoResult) {
+  const SanitizerLog log = read_sanitizer_log(
+      "========= COMPUTE-SANITIZER\n"
+      "========= Internal Sanitizer Error: Unable to allocate enough memory to perform the requested operation. The "
+      "Sanitizer "
+      "didn't track the launch. Errors might go undetected\n"
+      "========= ERROR SUMMARY: 0 errors\n");
+  EXPECT_NE(log.warning.find("Internal Sanitizer Error"), std::string::npos);
+  EXPECT_EQ(log.first_finding, "");
 }
 
 TEST(SanitizerLog, ATornOneIsIncomplete) { EXPECT_FALSE(read_sanitizer_log("========= COMPUTE-SANITIZER\n").complete); }
@@ -78,8 +90,8 @@ std::string quoted_line(const std::vector<std::string>& cells) {
 
 /// What `ncu --csv --page raw --print-units base` prints of one launch: the given counters, others absent.
 std::string profiler_csv(const std::vector<std::pair<std::string, std::string>>& counters, int launches = 1) {
-  std::vector<std::string> header{"ID",     "Process ID", "Process Name", "Host Name",  "Kernel Name",
-                                  "Context", "Stream",     "Block Size",   "Grid Size", "Device", "CC"};
+  std::vector<std::string> header{"ID",     "Process ID", "Process Name", "Host Name", "Kernel Name", "Context",
+                                  "Stream", "Block Size", "Grid Size",    "Device",    "CC"};
   std::vector<std::string> units(header.size(), "");
   for (const auto& [counter, value] : counters) {
     header.push_back(counter);
@@ -87,8 +99,9 @@ std::string profiler_csv(const std::vector<std::pair<std::string, std::string>>&
   }
   std::string text = "==PROF== Connected to process 42 (triage)\n" + quoted_line(header) + quoted_line(units);
   for (int i = 0; i < launches; ++i) {
-    std::vector<std::string> cells{std::to_string(i), "42",  "triage",  "127.0.0.1", "void spmm<64, 2>(Params, \"\"x\"\")",
-                                   "1",               "13", "(384, 1, 1)", "(132, 1, 1)", "0", "9.0"};
+    std::vector<std::string> cells{
+        std::to_string(i), "42",          "triage", "127.0.0.1", "void spmm<64, 2>(Params, \"\"x\"\")", "1", "13",
+        "(384, 1, 1)",     "(132, 1, 1)", "0",      "9.0"};
     for (const auto& counter : counters) cells.push_back(counter.second);
     text += quoted_line(cells);
   }
@@ -96,14 +109,14 @@ std::string profiler_csv(const std::vector<std::pair<std::string, std::string>>&
 }
 
 TEST(ProfilerTable, CountersBecomeMetricsAndStallsAreSorted) {
-  const std::vector<ProfiledLaunch> launches = read_profiler_csv(
-      profiler_csv({{"gpu__time_duration.sum", "1,234,500"},
-                    {"sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed", "81.25"},
-                    {"launch__registers_per_thread", "168"},
-                    {"l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum", "n/a"},
-                    {"smsp__average_warps_issue_stalled_wait_per_issue_active.ratio", "1.5"},
-                    {"smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio", "3.5"}},
-                   2));
+  const std::vector<ProfiledLaunch> launches =
+      read_profiler_csv(profiler_csv({{"gpu__time_duration.sum", "1,234,500"},
+                                      {"sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed", "81.25"},
+                                      {"launch__registers_per_thread", "168"},
+                                      {"l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum", "n/a"},
+                                      {"smsp__average_warps_issue_stalled_wait_per_issue_active.ratio", "1.5"},
+                                      {"smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio", "3.5"}},
+                                     2));
   ASSERT_EQ(launches.size(), 2U);
   EXPECT_EQ(launches[0].name, "void spmm<64, 2>(Params, \"x\")");
   EXPECT_EQ(launches[0].grid, "(132, 1, 1)");
@@ -142,8 +155,9 @@ TEST(LimitingSentence, NamesTheSaturatedUnit) {
 
 TEST(LimitingSentence, SaysWhatWarpsWaitForWhereNothingIsSaturated) {
   const std::string text = limiting_sentence(launch_with({{"tensor_percent", 40}, {"l2_percent", 55}}));
-  EXPECT_EQ(text, "no unit is saturated; the busiest is the L2's bandwidth at 55% of peak, and warps wait most for data "
-                  "from L1, L2 or memory (long_scoreboard)");
+  EXPECT_EQ(text,
+            "no unit is saturated; the busiest is the L2's bandwidth at 55% of peak, and warps wait most for data "
+            "from L1, L2 or memory (long_scoreboard)");
 }
 
 TEST(LimitingSentence, SpillsConflictsAndSmallGridsAreNamed) {
@@ -171,7 +185,8 @@ TEST(ProfileMetrics, CountersAreNamedOnce) {
 class Evidence : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) / ("evidence-" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    folder_ = fs::path(testing::TempDir()) /
+              ("evidence-" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
     fs::remove_all(folder_);
     fs::create_directories(folder_ / "bin");
     fs::create_directories(folder_ / "tmp");
@@ -188,23 +203,33 @@ class Evidence : public testing::Test {
   void sanitizer(const std::string& tool, const std::string& log, const std::string& before = "") {
     std::ofstream(folder_ / "log") << log;
     std::ofstream(folder_ / "clean") << kCleanLog;
-    stand_in("compute-sanitizer",
-             "[ \"$1\" = --version ] && { echo 'NVIDIA (R) Compute Sanitizer'; echo 'Version 2025.3.1.0 (build 36398880)'; "
-             "exit 0; }\n"
-             "echo \"$*\" >> '" + (folder_ / "calls").string() + "'\n"
-             "while [ $# -gt 0 ]; do case $1 in --tool) tool=$2;; --log-file) log=$2;; --*) ;; *) break;; esac; shift 2; done\n" +
-             before + "\"$@\"; code=$?\n"
-             "if [ $tool = " + tool + " ]; then cat '" + (folder_ / "log").string() + "'; else cat '" +
-             (folder_ / "clean").string() + "'; fi > \"$log\"\nexit $code\n");
+    stand_in(
+        "compute-sanitizer",
+        "[ \"$1\" = --version ] && { echo 'NVIDIA (R) Compute Sanitizer'; echo 'Version 2025.3.1.0 (build 36398880)'; "
+        "exit 0; }\n"
+        "echo \"$*\" >> '" +
+            (folder_ / "calls").string() +
+            "'\n"
+            "while [ $# -gt 0 ]; do case $1 in --tool) tool=$2;; --log-file) log=$2;; --*) ;; *) break;; esac; shift "
+            "2; done\n" +
+            before +
+            "\"$@\"; code=$?\n"
+            "if [ $tool = " +
+            tool + " ]; then cat '" + (folder_ / "log").string() + "'; else cat '" + (folder_ / "clean").string() +
+            "'; fi > \"$log\"\nexit $code\n");
   }
 
   void profiler(const std::string& output, int exit_code = 0) {
     std::ofstream(folder_ / "csv") << output;
     stand_in("ncu",
              "[ \"$1\" = --version ] && { echo 'Version 2025.3.1.0 (build 36398880) (public-release)'; exit 0; }\n"
-             "echo \"$*\" >> '" + (folder_ / "calls").string() + "'\n"
-             "while [ $# -gt 0 ]; do case $1 in --log-file) log=$2; shift 2;; --csv) shift;; --*) shift 2;; *) break;; esac; done\n"
-             "\"$@\"\ncat '" + (folder_ / "csv").string() + "' > \"$log\"\nexit " + std::to_string(exit_code) + "\n");
+             "echo \"$*\" >> '" +
+                 (folder_ / "calls").string() +
+                 "'\n"
+                 "while [ $# -gt 0 ]; do case $1 in --log-file) log=$2; shift 2;; --csv) shift;; --*) shift 2;; *) "
+                 "break;; esac; done\n"
+                 "\"$@\"\ncat '" +
+                 (folder_ / "csv").string() + "' > \"$log\"\nexit " + std::to_string(exit_code) + "\n");
   }
 
   ProgramResult run(std::vector<std::string> more, test::Variables variables = {}, double interrupt_after = 0) {
@@ -265,12 +290,21 @@ TEST_F(Evidence, AnErrorIsCodeOneAndTheRowSaysSo) {
   EXPECT_EQ(result.out.find("ERRORS cpu_sddmm memcheck"), std::string::npos);
 }
 
-TEST_F(Evidence, AWrongResultUnderTheToolIsCodeOne) {
-  // The stand-in hands the worker a job on an operation whose results a planted fault spoils; the tool itself sees nothing.
+TEST_F(Evidence, AJobThatFailsUnderTheToolIsNoAnswer) {
   sanitizer("none", "");
   const ProgramResult result = run({"--sanitize", "--json"}, {{"TRIAGE_TEST_FAULT", "throw:cpu_sddmm:0"}});
   EXPECT_EQ(result.exit_code, 5) << result.out;
   EXPECT_NE(result.out.find("a planted error"), std::string::npos) << result.out;
+}
+
+TEST_F(Evidence, AToolThatRanOutOfMemoryIsNoAnswer) {
+  sanitizer("synccheck",
+            "========= COMPUTE-SANITIZER\n========= Internal Sanitizer Error: Unable to allocate enough memory\n"
+            "========= ERROR SUMMARY: 0 errors\n");
+  const ProgramResult result = run({"--sanitize"});
+  EXPECT_EQ(result.exit_code, 5) << result.err;
+  EXPECT_NE(result.out.find("NO ANSWER cpu_sddmm synccheck: Internal Sanitizer Error"), std::string::npos)
+      << result.out;
 }
 
 TEST_F(Evidence, AToolThatDiesIsNotClean) {
@@ -331,11 +365,14 @@ TEST_F(Evidence, AProfileIsATableAndASentence) {
 }
 
 TEST_F(Evidence, NoPermissionIsASentence) {
-  profiler("==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access NVIDIA GPU Performance Counters on the "
-           "target device 0.\n", 1);
+  profiler(
+      "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access NVIDIA GPU Performance Counters on the "
+      "target device 0.\n",
+      1);
   const ProgramResult result = run({"--profile"});
   EXPECT_EQ(result.exit_code, 3) << result.err;
-  EXPECT_NE(result.out.find("there is no permission to read the GPU's performance counters"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("there is no permission to read the GPU's performance counters"), std::string::npos)
+      << result.out;
 }
 
 TEST_F(Evidence, ACounterThatIsNotKnownIsLeftOut) {
@@ -343,10 +380,13 @@ TEST_F(Evidence, ACounterThatIsNotKnownIsLeftOut) {
   stand_in("ncu",
            "[ \"$1\" = --version ] && exit 0\n"
            "all=\"$*\"\n"
-           "while [ $# -gt 0 ]; do case $1 in --log-file) log=$2; shift 2;; --csv) shift;; --*) shift 2;; *) break;; esac; done\n"
-           "case $all in *stalled_gmma_*) echo '==ERROR== Failed to find metric regex:^smsp__average_warps_issue_stalled_gmma_"
+           "while [ $# -gt 0 ]; do case $1 in --log-file) log=$2; shift 2;; --csv) shift;; --*) shift 2;; *) break;; "
+           "esac; done\n"
+           "case $all in *stalled_gmma_*) echo '==ERROR== Failed to find metric "
+           "regex:^smsp__average_warps_issue_stalled_gmma_"
            "per_issue_active\\.(sum|min|max|avg|pct|ratio|max_rate)(\\..+)?$' > \"$log\"; exit 1;; esac\n"
-           "\"$@\"\ncat '" + (folder_ / "csv").string() + "' > \"$log\"\n");
+           "\"$@\"\ncat '" +
+               (folder_ / "csv").string() + "' > \"$log\"\n");
   const ProgramResult result = run({"--profile"});
   EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
   EXPECT_NE(result.out.find("limited by the tensor cores"), std::string::npos) << result.out;
@@ -369,8 +409,8 @@ TEST_F(Evidence, IsAddedToACurrentReceiptAndToNoOther) {
   EXPECT_NE(early.err.find("there is no such receipt"), std::string::npos) << early.err;
   EXPECT_FALSE(fs::exists(receipts));
 
-  const ProgramResult made = run_program({"verdict", "--device", "cpu", "--kernel", "cpu_sddmm", "--only", "grid", "--quick",
-                                          "--receipt", receipts});
+  const ProgramResult made = run_program(
+      {"verdict", "--device", "cpu", "--kernel", "cpu_sddmm", "--only", "grid", "--quick", "--receipt", receipts});
   ASSERT_EQ(made.exit_code, 0) << made.err;
   ASSERT_EQ(run({"--sanitize", "--receipt", receipts}).exit_code, 0);
   ASSERT_EQ(run({"--profile", "--receipt", receipts}).exit_code, 0);  // keeps the sanitizer's
@@ -386,8 +426,10 @@ TEST_F(Evidence, IsAddedToACurrentReceiptAndToNoOther) {
   EXPECT_EQ(read_receipts(receipts).files[0].receipt.profiles.size(), 1U);
 
   // A later full run of the same sources keeps the evidence.
-  ASSERT_EQ(run_program({"verdict", "--device", "cpu", "--kernel", "cpu_sddmm", "--only", "grid", "--quick", "--receipt",
-                         receipts}).exit_code, 0);
+  ASSERT_EQ(run_program({"verdict", "--device", "cpu", "--kernel", "cpu_sddmm", "--only", "grid", "--quick",
+                         "--receipt", receipts})
+                .exit_code,
+            0);
   EXPECT_EQ(read_receipts(receipts).files[0].receipt.sanitizer.size(), 3U);
 
   // Stale: left as it is.

@@ -50,6 +50,7 @@ TEST(Program, MistakesAreSentencesAndCodeTwo) {
       {{"verdict", "--timeout", "0"}, "--timeout"},
       {{"verdict", "--json", "--md"}, "standard output"},
       {{"verdict", "--device", "cpu", "--op", "sddmm", "--shape", "llama"}, "no case fits"},
+      {{"verdict", "--peer-results", "/nowhere.json"}, "--peer-results is '/nowhere.json': it cannot be read"},
       {{"list", "--device", "gpu"}, "--device is 'gpu'"},
       {{"matrix", "extra"}, "extra"},
   };
