@@ -69,10 +69,15 @@ def sdpa(backend_name):
     return build
 
 
-def flash_attention(module_name, function_name, package):
+def flash_attention(module_names, function_name, package):
+    """A function of the flash-attn family, out of the first of these modules that is installed."""
     def build(torch, q, k, v, shape):
         import importlib
-        function = getattr(importlib.import_module(module_name), function_name)
+        import importlib.util
+        installed = [name for name in module_names if importlib.util.find_spec(name.split(".")[0])]
+        if not installed:
+            raise RuntimeError(f"{' or '.join(module_names)} is not installed")
+        function = getattr(importlib.import_module(installed[0]), function_name)
 
         def run():
             return function(q, k, v, causal=shape["causal"])
@@ -87,9 +92,9 @@ def flash_attention(module_name, function_name, package):
 PEERS = {
     "torch_sdpa_flash": sdpa("FLASH_ATTENTION"),
     "torch_sdpa_cudnn": sdpa("CUDNN_ATTENTION"),
-    "fa2": flash_attention("flash_attn", "flash_attn_func", "flash-attn"),
-    "fa3": flash_attention("flash_attn_interface", "flash_attn_func", "fa3-fwd"),
-    "fa4": flash_attention("flash_attn.cute", "flash_attn_func", "flash-attn-4"),
+    "fa2": flash_attention(["flash_attn"], "flash_attn_func", "flash-attn"),
+    "fa3": flash_attention(["fa3_fwd_interface", "flash_attn_interface"], "flash_attn_func", "fa3-fwd"),
+    "fa4": flash_attention(["flash_attn.cute"], "flash_attn_func", "flash-attn-4"),
 }
 
 

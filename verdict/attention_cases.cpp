@@ -141,8 +141,9 @@ void add_stores(Grid& grid) {
   }
 }
 
-void add_decoding(Grid& grid) {
-  for (int splits = 0; splits <= 32; splits += splits < 8 ? 1 : 6) {
+/// Split counts 0 (the kernel chooses) to 32: all of them if `thorough`.
+void add_decoding(Grid& grid, bool thorough) {
+  for (int splits = 0; splits <= 32; splits += thorough || splits < 8 ? 1 : 6) {
     for (const KeyStore store : {KeyStore::dense, KeyStore::paged}) {
       AttentionSpec spec = grid.base(1 + splits % 5, 1100, splits % 2 == 0 ? 128 : 64);
       spec.batch = 3;
@@ -205,7 +206,7 @@ std::vector<AttentionSpec> attention_edge_cases(DType dtype, std::uint64_t seed,
   add_memory_layouts(grid);
   add_masks(grid);
   add_stores(grid);
-  add_decoding(grid);
+  add_decoding(grid, thorough);
   add_head_dims(grid);
   if (thorough) add_heads(grid);
   if (thorough) add_lengths(grid);

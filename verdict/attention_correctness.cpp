@@ -74,8 +74,9 @@ class RowJudge {
       finding.plain_squares += (rough - want) * (rough - want);
       finding.exact_squares += want * want;
     }
-    // Units that work in fp32 may flush what lies below its normal numbers to zero.
-    const double flushed = dtype_ == DType::float64 ? 0 : 0x1p-126;
+    // Units that work in fp32 may flush what lies below its normal numbers to zero, weights as well as results.
+    const double values = std::isfinite(right.value_size) ? std::max(1.0, right.value_size) : 1.0;
+    const double flushed = dtype_ == DType::float64 ? 0 : 0x1p-126 * values;
     const double sums = noise(right) + flushed, slack = 2 * ulp(dtype_, largest) + sums;
     finding.noise_squares = dim_ * (sums + ulp(dtype_, 0)) * (sums + ulp(dtype_, 0));
     finding.ratio = error / (plain_error + slack / 2);

@@ -1,6 +1,7 @@
 // The sequences of a call as kernels see them, and the order in which tiles of queries are worked on.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "attention/geometry.h"
@@ -36,13 +37,16 @@ inline bool heaviest_last(const AttentionProblem& problem) {
   return problem.window_right >= 0 && problem.window_left < 0;
 }
 
-/// Heads whose keys and values fit `bytes` of L2, at least those that share one head of K and V.
-inline int heads_in(double bytes, const AttentionProblem& problem, std::int64_t heads) {
+/// Into groups of how many heads `heads` are divided, evenly (a small group at the end would be uneven work): at most
+/// `most`, with keys and values that fit `bytes` of L2, at least those that share one head of K and V.
+inline int heads_at_once(double bytes, std::int64_t most, const AttentionProblem& problem, std::int64_t heads) {
   const double head_bytes = static_cast<double>(problem.seqlen_k) * (problem.head_dim + problem.head_dim_v) * 2;
-  const double count = head_bytes > 0 ? bytes / head_bytes : static_cast<double>(heads);
-  const std::int64_t fit = count < heads ? static_cast<std::int64_t>(count) : heads;
-  const std::int64_t sharing = (fit > 1 ? fit : 1) * problem.group();
-  return static_cast<int>(sharing < heads ? sharing : heads);
+  const std::int64_t group = problem.group();
+  const double fit = std::min(head_bytes > 0 ? bytes / head_bytes * static_cast<double>(group) : 1e9,
+                              static_cast<double>(std::min(most, heads)));
+  const std::int64_t limit = std::max(static_cast<std::int64_t>(fit), group), groups = (heads + limit - 1) / limit;
+  const std::int64_t even = (heads + groups - 1) / groups;
+  return static_cast<int>(std::min(heads, (even + group - 1) / group * group));
 }
 
 #ifdef __CUDACC__

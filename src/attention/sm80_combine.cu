@@ -2,19 +2,25 @@
 #include <bit>
 
 #include "attention/sm80_launch.h"
+#include "device/dependent_launch.h"
 
 namespace triage::attention::sm80 {
 
 namespace {
 
-constexpr int kRowsPerCta = 4;
+constexpr int kCombineThreads = 256;
+static_assert(kMaxSplits == 64, "a lane weighs two splits");
 
-/// A warp adds up the splits of one row, in order: their weights are exp(lse of the split - lse of all).
-template <typename Element>
-__global__ void __launch_bounds__(32 * kRowsPerCta) combine_kernel(const __grid_constant__ ForwardParams p) {
-  const int lane = threadIdx.x % 32;
-  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kRowsPerCta + threadIdx.x / 32;
-  if (index >= p.rows) return;
+/// A CTA adds up the splits of one row: their weights are exp(lse of the split - lse of all). Threads hold four columns
+/// of every kSlices-th split, all loaded at once: a row is a few hundred short reads, and their latency is what it
+/// takes. Sums are taken in a fixed order.
+/// @tparam kChunks of four columns that a row has at most.
+template <typename Element, int kChunks>
+__global__ void __launch_bounds__(kCombineThreads) combine_kernel(const __grid_constant__ ForwardParams p) {
+  constexpr int kSlices = kCombineThreads / kChunks, kSplits = kMaxSplits / kSlices;
+  __shared__ float weights[kMaxSplits];
+  __shared__ float4 sums[kSlices][kChunks];
+  const std::int64_t index = blockIdx.x;
   const Sequences& s = p.sequences;
   int batch = 0, head, row;
   if (s.cu_seqlens_q) {
@@ -27,47 +33,81 @@ __global__ void __launch_bounds__(32 * kRowsPerCta) combine_kernel(const __grid_
     batch = static_cast<int>(place / s.heads);
     head = static_cast<int>(place - static_cast<std::int64_t>(batch) * s.heads);
   }
-  // Lane l weighs splits l and l + 32; sums of the warp are taken in a fixed order.
-  static_assert(kMaxSplits <= 64, "a lane holds two weights");
-  constexpr float kLog2E = 1.4426950408889634f;
-  const float sink = p.sinks ? p.sinks[head] : -INFINITY;
-  float lse[2], weight[2];
+  const int chunk = threadIdx.x % kChunks, slice = threadIdx.x / kChunks;
+  const bool inside = 4 * chunk < p.head_dim_v;
+  wait_for_forward();
+  float4 x[kSplits];
 #pragma unroll
-  for (int i = 0; i < 2; i++) {
-    const int split = lane + 32 * i;
-    lse[i] = split < p.splits ? p.partial_lse[split * p.rows + index] : -INFINITY;
-  }
-  float top = fmaxf(sink, fmaxf(lse[0], lse[1]));
-  for (int step = 16; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, step));
-  const float base = top == -INFINITY ? 0.0f : top;
-#pragma unroll
-  for (int i = 0; i < 2; i++) weight[i] = ptx::exp2_approx((lse[i] - base) * kLog2E);
-  float sum = weight[0] + weight[1];
-  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-  sum += ptx::exp2_approx((sink - base) * kLog2E);
-  if (p.lse && lane == 0) {
-    p.lse[batch * p.lse_batch_stride + head * p.lse_head_stride + row] = sum == 0.0f ? -INFINITY : base + logf(sum);
-  }
-  const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
-  Element* const out =
-      static_cast<Element*>(p.out) + batch * p.out_batch_stride + row * p.out_row_stride + head * p.out_head_stride;
-  for (int first = 0; first < p.head_dim_v; first += 64) {
-    const int column = first + 2 * lane;
-    float2 x = make_float2(0.0f, 0.0f);
-#pragma unroll 8
-    for (int split = 0; split < p.splits; split++) {
-      const float w = __shfl_sync(0xffffffffu, split < 32 ? weight[0] : weight[1], split % 32);
-      if (w == 0.0f || column >= p.head_dim_v) continue;  // an empty split has written nothing
-      const float2 y =
-          *reinterpret_cast<const float2*>(p.partial_out + (split * p.rows + index) * p.head_dim_v + column);
-      x.x += w * y.x;
-      x.y += w * y.y;
-    }
-    if (column < p.head_dim_v) {
-      out[column] = device::from_float<Element>(x.x * inverse);
-      out[column + 1] = device::from_float<Element>(x.y * inverse);
+  for (int i = 0; i < kSplits; i++) {
+    const int split = slice + i * kSlices;
+    if (inside && split < p.splits) {
+      x[i] = *reinterpret_cast<const float4*>(p.partial_out + (split * p.rows + index) * p.head_dim_v + 4 * chunk);
     }
   }
+  if (threadIdx.x < 32) {
+    constexpr float kLog2E = 1.4426950408889634f;
+    const float sink = p.sinks ? p.sinks[head] : -INFINITY;
+    const int lane = threadIdx.x;
+    float lse[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const int split = lane + 32 * i;
+      lse[i] = split < p.splits ? p.partial_lse[split * p.rows + index] : -INFINITY;
+    }
+    float top = fmaxf(sink, fmaxf(lse[0], lse[1]));
+    for (int step = 16; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, step));
+    const float base = top == -INFINITY ? 0.0f : top;
+    float weight[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) weight[i] = ptx::exp2_approx((lse[i] - base) * kLog2E);
+    float sum = weight[0] + weight[1];
+    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+    sum += ptx::exp2_approx((sink - base) * kLog2E);
+    if (p.lse && lane == 0) {
+      p.lse[batch * p.lse_batch_stride + head * p.lse_head_stride + row] = sum == 0.0f ? -INFINITY : base + logf(sum);
+    }
+    const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+#pragma unroll
+    for (int i = 0; i < 2; i++) weights[lane + 32 * i] = weight[i] * inverse;
+  }
+  __syncthreads();
+  float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  const auto add = [&](float weight, const float4& y) {
+    total.x += weight * y.x;
+    total.y += weight * y.y;
+    total.z += weight * y.z;
+    total.w += weight * y.w;
+  };
+#pragma unroll
+  for (int i = 0; i < kSplits; i++) {
+    const float weight = weights[slice + i * kSlices];
+    if (inside && weight != 0.0f) add(weight, x[i]);  // an empty split has written nothing
+  }
+  sums[slice][chunk] = total;
+  __syncthreads();
+  if (slice > 0 || !inside) return;
+#pragma unroll
+  for (int i = 1; i < kSlices; i++) add(1.0f, sums[i][chunk]);
+  Element* const out = static_cast<Element*>(p.out) + batch * p.out_batch_stride + row * p.out_row_stride +
+                       head * p.out_head_stride + 4 * chunk;
+  const float columns[4] = {total.x, total.y, total.z, total.w};
+#pragma unroll
+  for (int i = 0; i < 4; i++) out[i] = device::from_float<Element>(columns[i]);
+}
+
+template <typename Element>
+auto combine_kernel_for(int head_dim_v) {
+  return head_dim_v <= 64    ? combine_kernel<Element, 16>
+         : head_dim_v <= 128 ? combine_kernel<Element, 32>
+                             : combine_kernel<Element, 64>;
+}
+
+/// Whether the GPU runs code in which the forward kernel and this one know of each other (`wait_for_forward`). It need
+/// not on a recent GPU: the driver may have compiled it from an older architecture's PTX.
+bool starts_early(const void* kernel) {
+  cudaFuncAttributes attributes;
+  cuda_check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes of sm80 attention's combination");
+  return attributes.ptxVersion >= 90;
 }
 
 Source source_of(const AttentionTensor& t) { return {t.data, t.batch_stride, t.sequence_stride, t.head_stride}; }
@@ -76,38 +116,24 @@ Source source_of(const AttentionTensor& t) { return {t.data, t.batch_stride, t.s
 
 ForwardParams forward_params(const AttentionCall& call, const Plan& plan) {
   const AttentionProblem& problem = call.problem;
-  constexpr float kLog2E = 1.4426950408889634f;
   ForwardParams p{};
+  static_cast<ResultParams&>(p) = result_params(call);
   p.sequences = sequences_of(call);
   p.q = source_of(call.q);
   p.k = source_of(call.k);
   p.v = source_of(call.v);
-  p.out = call.o.data;
-  p.out_batch_stride = call.o.batch_stride;
-  p.out_row_stride = call.o.sequence_stride;
-  p.out_head_stride = call.o.head_stride;
   p.head_dim = problem.head_dim;
-  p.head_dim_v = problem.head_dim_v;
   p.aligned16 = problem.aligned16;
   p.pack = plan.pack;
   p.m_tiles = static_cast<int>((problem.seqlen_q * plan.pack + plan.rows - 1) / plan.rows);
   p.heaviest_first = heaviest_last(problem);
-  p.heads_at_once = heads_in(kL2Share * call.device->l2_bytes, problem, problem.batch * problem.heads / plan.pack);
+  const std::int64_t heads = problem.batch * problem.heads / plan.pack;
+  p.heads_at_once = heads_at_once(kL2Share * static_cast<double>(call.device->l2_bytes), heads, problem, heads);
   if (problem.page_size != 0) {
     p.block_table = call.block_table;
     p.block_table_stride = call.block_table_stride;
     p.page_shift = std::countr_zero(static_cast<unsigned>(problem.page_size));
   }
-  if (problem.softcap > 0.0f) {
-    p.cap_scale = call.softmax_scale / problem.softcap;
-    p.scale_log2 = problem.softcap * kLog2E;
-  } else {
-    p.scale_log2 = call.softmax_scale * kLog2E;
-  }
-  p.sinks = call.sinks;
-  p.lse = call.lse;
-  p.lse_batch_stride = call.lse_batch_stride;
-  p.lse_head_stride = call.lse_head_stride;
   p.splits = plan.splits;
   p.rows = problem.heads * problem.total_q;
   p.total_q = static_cast<int>(problem.total_q);
@@ -119,14 +145,17 @@ ForwardParams forward_params(const AttentionCall& call, const Plan& plan) {
 }
 
 void launch_combine(const AttentionCall& call, const ForwardParams& params) {
-  const auto ctas = static_cast<unsigned>((params.rows + kRowsPerCta - 1) / kRowsPerCta);
+  const auto ctas = static_cast<unsigned>(params.rows);
   const auto stream = static_cast<cudaStream_t>(call.stream);
-  if (call.problem.dtype == DType::float16) {
-    combine_kernel<__half><<<ctas, 32 * kRowsPerCta, 0, stream>>>(params);
+  constexpr const char* kWhat = "launch of sm80 attention's combination";
+  const auto kernel = call.problem.dtype == DType::float16 ? combine_kernel_for<__half>(params.head_dim_v)
+                                                           : combine_kernel_for<__nv_bfloat16>(params.head_dim_v);
+  if (starts_early(reinterpret_cast<const void*>(kernel))) {
+    device::launch_dependent(kernel, ctas, kCombineThreads, 0, stream, kWhat, params);
   } else {
-    combine_kernel<__nv_bfloat16><<<ctas, 32 * kRowsPerCta, 0, stream>>>(params);
+    kernel<<<ctas, kCombineThreads, 0, stream>>>(params);
+    cuda_check(cudaGetLastError(), kWhat);
   }
-  cuda_check(cudaGetLastError(), "launch of sm80 attention's combination");
 }
 
 void launch_forward(const AttentionCall& call) {

@@ -17,10 +17,12 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "attention/result_params.h"
 #include "attention/sequences.h"
 #include "device/epilogue.h"
 #include "device/softmax.h"
 #include "ptx/cp_async.h"
+#include "ptx/dependent_launch.h"
 #include "ptx/ldmatrix.h"
 #include "ptx/mbarrier.h"
 #include "ptx/mma.h"
@@ -45,6 +47,8 @@ struct ForwardConfig {
   /// Where Q's fragments leave room for those of S and O.
   static constexpr bool kQInRegisters = kRowTiles * (kHeadDim / 4 + kWarpKeys / 2 + kHeadDim / 2) <= 160;
   static constexpr int kRowsPerPass = kThreads / kChunks;  ///< of a copy
+  /// Products by which fragments of K and V are read ahead: more pays at 128 alone.
+  static constexpr int kAhead = kHeadDim == 128 ? 2 : 1;
 
   static_assert(kHeadDim % 64 == 0, "the swizzle permutes 128 bytes");
   static_assert(kWarpsM == 1 || kWarpsN == 1, "warps divide rows or keys");
@@ -61,30 +65,35 @@ struct Source {
   std::int64_t batch_stride, row_stride, head_stride;  ///< elements; pages in the place of the batch
 };
 
-struct ForwardParams {
+struct ForwardParams : ResultParams {
   Sequences sequences;
   Source q, k, v;
-  void* out;
-  std::int64_t out_batch_stride, out_row_stride, out_head_stride;
-  int head_dim, head_dim_v;
+  int head_dim;
   bool aligned16;  ///< all of these allow 16-byte accesses
   int pack;        ///< query heads packed into rows: 1 or kv_group
   int m_tiles, heads_at_once;
   bool heaviest_first;
   const std::int32_t* block_table;
   std::int64_t block_table_stride;
-  int page_shift;    ///< log2 of the page size
-  float scale_log2;  ///< from logits (capped ones: tanh) to powers of 2
-  float cap_scale;   ///< from products to the argument of tanh; 0: no softcap
-  const float* sinks;
-  float* lse;
-  std::int64_t lse_batch_stride, lse_head_stride;
+  int page_shift;  ///< log2 of the page size
   int splits;
   std::int64_t rows;  ///< heads * total_q
   int total_q;
   float* partial_out;  ///< [splits][rows][head_dim_v]
   float* partial_lse;  ///< [splits][rows]
 };
+
+/// Between the forward kernel and the sum of splits: from 9.0 on the latter is launched while the former runs.
+__device__ __forceinline__ void let_combine_start() {
+#if __CUDA_ARCH__ >= 900
+  ptx::let_next_kernel_start();
+#endif
+}
+__device__ __forceinline__ void wait_for_forward() {
+#if __CUDA_ARCH__ >= 900
+  ptx::wait_for_earlier_kernels();
+#endif
+}
 
 /// Where chunk `chunk` of row `row` lies: chunks of 128 bytes are permuted, so that ldmatrix finds eight rows in eight
 /// banks.
@@ -239,15 +248,19 @@ class Forward {
 
   __device__ __forceinline__ void load_q() {
     const int batch = p_.sequences.cu_seqlens_q ? 0 : t_.batch;
+    const int first = threadIdx.x / C::kChunks, chunk = threadIdx.x % C::kChunks;
     const Element* const q = static_cast<const Element*>(p_.q.data) + batch * p_.q.batch_stride +
-                             t_.q_start * p_.q.row_stride + t_.head * p_.q.head_stride;
-    const int chunk = threadIdx.x % C::kChunks;
+                             t_.q_start * p_.q.row_stride + t_.head * p_.q.head_stride + chunk * 8;
+    const int rows = chunk * 8 < p_.head_dim ? t_.rows : 0;  // that this thread copies
+    const Element* from = q + (t_.row + first) * p_.q.row_stride;
 #pragma unroll 4
-    for (int row = threadIdx.x / C::kChunks; row < C::kBlockM; row += C::kRowsPerPass) {
-      const int query = query_of(t_.row + row), head = t_.row + row - query * p_.pack;
-      copy_chunk(place_ + tile_offset<C::kRowBytes>(row, chunk),
-                 q + query * p_.q.row_stride + head * p_.q.head_stride + chunk * 8,
-                 row < t_.rows && chunk * 8 < p_.head_dim, p_.aligned16);
+    for (int row = first; row < C::kBlockM; row += C::kRowsPerPass) {
+      if (p_.pack > 1) {
+        const int query = query_of(t_.row + row), head = t_.row + row - query * p_.pack;
+        from = q + query * p_.q.row_stride + head * p_.q.head_stride;
+      }
+      copy_chunk(place_ + tile_offset<C::kRowBytes>(row, chunk), from, row < rows, p_.aligned16);
+      from += C::kRowsPerPass * p_.q.row_stride;
     }
   }
 
@@ -328,7 +341,7 @@ class Forward {
     std::uint32_t p[C::kRowTiles][kTiles * 2];
 #pragma unroll
     for (int r = 0; r < C::kRowTiles; r++) {
-      if (p_.cap_scale != 0.0f) device::cap_logits(s[r], p_.cap_scale);
+      if (p_.softcap.exponent != 0.0f) device::cap_logits(s[r], p_.softcap);
       if (masked) mask_logits(s[r], mask(), {query_of(t_.row + row_of(r, 0)), query_of(t_.row + row_of(r, 1))}, key);
       float factor[2];
       if (softmax_[r].advance(s[r], p_.scale_log2, factor)) {
@@ -355,21 +368,24 @@ class Forward {
     const auto read_k = [&](std::uint32_t(&b)[4], int step, int n) {
       ptx::ldmatrix_x4<false>(b, k + tile_offset<C::kRowBytes>(n * 16 + row, 2 * step + chunk));
     };
-    std::uint32_t a[2][C::kRowTiles][4], b[2][4];
+    constexpr int kAhead = C::kAhead, kSlots = kAhead + 1;
+    std::uint32_t a[2][C::kRowTiles][4], b[kSlots][4];
     if constexpr (!C::kQInRegisters) read_q_step(a[0], 0);
-    read_k(b[0], 0, 0);  // fragments are read one product ahead
+#pragma unroll
+    for (int i = 0; i < kAhead; i++) read_k(b[i], i / kPairs, i % kPairs);
 #pragma unroll
     for (int i = 0; i < kSteps * kPairs; i++) {
       const int step = i / kPairs, n = i % kPairs;
-      if (i + 1 < kSteps * kPairs) read_k(b[(i + 1) % 2], (i + 1) / kPairs, (i + 1) % kPairs);
+      const int next = i + kAhead;
+      if (next < kSteps * kPairs) read_k(b[next % kSlots], next / kPairs, next % kPairs);
       if constexpr (!C::kQInRegisters) {
         if (n == 0 && step + 1 < kSteps) read_q_step(a[(step + 1) % 2], step + 1);
       }
 #pragma unroll
       for (int r = 0; r < C::kRowTiles; r++) {
         const std::uint32_t(&f)[4] = C::kQInRegisters ? q_fragments_[C::kQInRegisters ? step : 0][r] : a[step % 2][r];
-        multiply(&s[r][8 * n], f, b[i % 2][0], b[i % 2][1]);
-        multiply(&s[r][8 * n + 4], f, b[i % 2][2], b[i % 2][3]);
+        multiply(&s[r][8 * n], f, b[i % kSlots][0], b[i % kSlots][1]);
+        multiply(&s[r][8 * n + 4], f, b[i % kSlots][2], b[i % kSlots][3]);
       }
     }
   }
@@ -382,17 +398,20 @@ class Forward {
     const auto read_v = [&](std::uint32_t(&b)[4], int step, int n) {
       ptx::ldmatrix_x4<true>(b, v + tile_offset<C::kRowBytes>(step * 16 + row, 2 * n + chunk));
     };
-    std::uint32_t b[2][4];
-    read_v(b[0], 0, 0);
+    constexpr int kAhead = C::kAhead, kSlots = kAhead + 1;
+    std::uint32_t b[kSlots][4];
+#pragma unroll
+    for (int i = 0; i < kAhead; i++) read_v(b[i], i / kPairs, i % kPairs);
 #pragma unroll
     for (int i = 0; i < kSteps * kPairs; i++) {
       const int step = i / kPairs, n = i % kPairs;
-      if (i + 1 < kSteps * kPairs) read_v(b[(i + 1) % 2], (i + 1) / kPairs, (i + 1) % kPairs);
+      const int next = i + kAhead;
+      if (next < kSteps * kPairs) read_v(b[next % kSlots], next / kPairs, next % kPairs);
 #pragma unroll
       for (int r = 0; r < C::kRowTiles; r++) {
         const std::uint32_t f[4] = {p[r][4 * step], p[r][4 * step + 1], p[r][4 * step + 2], p[r][4 * step + 3]};
-        multiply(&o_[r][8 * n], f, b[i % 2][0], b[i % 2][1]);
-        multiply(&o_[r][8 * n + 4], f, b[i % 2][2], b[i % 2][3]);
+        multiply(&o_[r][8 * n], f, b[i % kSlots][0], b[i % kSlots][1]);
+        multiply(&o_[r][8 * n + 4], f, b[i % kSlots][2], b[i % kSlots][3]);
       }
     }
   }
@@ -555,6 +574,7 @@ template <typename C>
 __global__ void __launch_bounds__(C::kThreads, C::kCtas) forward_kernel(const __grid_constant__ ForwardParams params) {
   extern __shared__ __align__(128) std::uint8_t shared[];
   __shared__ Tile tile;
+  if (params.splits > 1) let_combine_start();
   if (threadIdx.x == 0) find_tile<C>(params, tile);
   __syncthreads();
   if (tile.rows <= 0) return;

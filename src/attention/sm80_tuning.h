@@ -9,16 +9,19 @@
 namespace triage::attention::sm80 {
 
 // Shapes, for each head_dim as padded; 99 KB of shared memory hold each, and H100 and A100 hold two CTAs or more:
+// clang-format off
 //
-// | shape  | head_dim | rows | warps, tiles of 16 | keys | KB | why |
-// |--------|----------|------|--------------------|------|----|-------------------------------------------------------------|
-// | wide   | 64       | 128  | 4 x 2              | 128  | 80 | a fragment of K or V serves 32 rows | | wide   | 128 |
-// 128  | 4 x 2              | 64   | 96 |                                                             | 64, 128  | 64
-// | 4 x 1              | 64   | 40, 80 | few queries: half the idle rows                         | | wide, medium | 256
-// | 64  | 4 x 1              | 32   | 96 | 32 rows a warp would need 256 registers for O alone | | narrow | 64       |
-// 16   | 4 share rows       | 128  | 66 | decoding: warps divide the keys of a block | | narrow | 128      | 16   | 4
-// share rows       | 64   | 68 |                                                             | | narrow | 256      | 16
-// | 2 share rows       | 32   | 72 | |
+// | shape        | head_dim | rows | warps, tiles of 16 | keys | KB     | why                                                 |
+// |--------------|----------|------|--------------------|------|--------|-----------------------------------------------------|
+// | wide         | 64       | 128  | 4 x 2              | 128  | 80     | a fragment of K or V serves 32 rows                 |
+// | wide         | 128      | 128  | 4 x 2              | 64   | 96     | the same                                            |
+// | medium       | 64, 128  | 64   | 4 x 1              | 64   | 40, 80 | few queries: half the idle rows                     |
+// | wide, medium | 256      | 64   | 4 x 1              | 32   | 96     | O of 32 rows a warp would be 256 registers          |
+// | narrow       | 64       | 16   | 4 share rows       | 128  | 66     | decoding: warps divide the keys of a block          |
+// | narrow       | 128      | 16   | 4 share rows       | 64   | 68     | the same                                            |
+// | narrow       | 256      | 16   | 2 share rows       | 32   | 72     | the same                                            |
+//
+// clang-format on
 enum class Shape { narrow, medium, wide };
 
 constexpr int padded_head_dim(int larger) { return larger <= 64 ? 64 : larger <= 128 ? 128 : 256; }

@@ -23,7 +23,7 @@ Support can_run(const AttentionProblem& problem, const Device& device) {
   if (problem.num_splits > 1) return {false, "it does not split keys"};
   if (!problem.aligned16)
     return {false, "it needs tensors aligned to 16 bytes and strides that are multiples of 8 elements"};
-  if (problem.seqlen_k == 0) return {false, "it needs at least one key"};
+  if (problem.seqlen_k == 0 || problem.total_k == 0) return {false, "it needs at least one key"};
   if (problem.total_q >= kMaxLength || problem.total_k >= kMaxLength) {
     return {false, "it takes up to 2^29 rows in all"};
   }

@@ -30,6 +30,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "attention/result_params.h"
 #include "attention/sm90_tiles.h"
 #include "device/epilogue.h"
 #include "device/pipeline.h"
@@ -86,38 +87,49 @@ struct ForwardStorage {
   Tile tile[C::kQSlots];
 };
 
-struct ForwardParams {
+struct ForwardParams : ResultParams {
   TileOrder order;
   bool q_sliced, kv_sliced;  ///< how the tensor maps of Q and O, of K and V are made: see sm90_launch.h
-  float scale_log2;          ///< from logits (capped ones: tanh) to powers of 2
-  float cap_scale;           ///< from products to the argument of tanh; 0: no softcap
-  const float* sinks;
-  float* lse;
-  std::int64_t lse_batch_stride, lse_head_stride;
-  void* out;  ///< where it is not staged: strides in elements
-  std::int64_t out_batch_stride, out_row_stride, out_head_stride;
-  int head_dim_v;
+  int head_dim;
 };
 
-/// Loads kRows rows x kPanels panels of one head, of which `valid` lie inside of the sequence; the others become zero.
+/// Tensor maps of the four tensors, see sm90_launch.h. `zeros` is for boxes that lie outside altogether: TMA fills them
+/// with zeros, but touches the map's base address, and those of the others may lie before their tensor's memory.
+struct ForwardMaps {
+  CUtensorMap q, k, v, out, zeros;
+};
+constexpr int kZeroRows = 32;  ///< of a box of `zeros`
+
+/// Loads kRows rows x kPanels panels of one head, of which `valid` rows and `columns` columns lie inside of the
+/// sequence; the others become zero.
 template <int kRows, int kPanels>
-__device__ __forceinline__ void load_rows(std::uint32_t place, const CUtensorMap* map, bool sliced,
-                                          std::uint32_t barrier, int start, int row, int length, int head, int batch) {
+__device__ __forceinline__ void load_rows(std::uint32_t place, const CUtensorMap& map, const CUtensorMap& zeros,
+                                          bool sliced, std::uint32_t barrier, int start, int row, int length,
+                                          int columns, int head, int batch) {
+  static_assert(kRows % kZeroRows == 0, "whole boxes of zeros");
   if (sliced) {
-    ptx::tma_load_5d(place, map, barrier, 0, row, 0, head, batch);
-  } else {
-    const int valid = min(max(length - row, 0), kRows);
-#pragma unroll
-    for (int p = 0; p < kPanels; p++) {
-      ptx::tma_load_5d(place + p * kRows * 128, map, barrier, 64 * p, kRows - valid, head, start + row + valid, batch);
+    ptx::tma_load_5d(place, &map, barrier, 0, row, 0, head, batch);
+    return;
+  }
+  const int valid = min(length - row, kRows);
+#pragma unroll 1
+  for (int p = 0; p < kPanels; p++) {
+    const std::uint32_t panel = place + p * kRows * 128;
+    if (valid > 0 && 64 * p < columns) {
+      ptx::tma_load_5d(panel, &map, barrier, 64 * p, kRows - valid, head, start + row + valid, batch);
+    } else {
+#pragma unroll 1
+      for (int r = 0; r < kRows; r += kZeroRows) {
+        ptx::tma_load_5d(panel + r * 128, &zeros, barrier, 0, kZeroRows, 0, 0, 0);
+      }
     }
   }
 }
 
 /// One thread.
 template <typename C>
-__device__ __forceinline__ void produce(ForwardStorage<C>& storage, const CUtensorMap* q_map, const CUtensorMap* k_map,
-                                        const CUtensorMap* v_map, const ForwardParams& params) {
+__device__ __forceinline__ void produce(ForwardStorage<C>& storage, const ForwardMaps& maps,
+                                        const ForwardParams& params) {
   const TileOrder& order = params.order;
   device::PipelineState<C::kQSlots> q_state(1);
   device::PipelineState<C::kStages> k_state(1), v_state(1);
@@ -128,16 +140,18 @@ __device__ __forceinline__ void produce(ForwardStorage<C>& storage, const CUtens
     const std::uint32_t full = ptx::shared_address(&storage.k_barriers.full[k_state.slot]);
     ptx::mbarrier_wait(ptx::shared_address(&storage.k_barriers.empty[k_state.slot]), k_state.parity);
     ptx::barrier_expect(full, C::kKBytes);
-    load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(storage.k[k_state.slot]), k_map, params.kv_sliced, full,
-                                      start, block * C::kBlockN, tile.seqlen_k, kv_head, kv_batch);
+    load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(storage.k[k_state.slot]), maps.k, maps.zeros,
+                                      params.kv_sliced, full, start, block * C::kBlockN, tile.seqlen_k, params.head_dim,
+                                      kv_head, kv_batch);
     k_state.advance();
   };
   const auto load_v = [&](int block) {
     const std::uint32_t full = ptx::shared_address(&storage.v_barriers.full[v_state.slot]);
     ptx::mbarrier_wait(ptx::shared_address(&storage.v_barriers.empty[v_state.slot]), v_state.parity);
     ptx::barrier_expect(full, C::kVBytes);
-    load_rows<C::kBlockN, C::kPanelsV>(ptx::shared_address(storage.v[v_state.slot]), v_map, params.kv_sliced, full,
-                                       start, block * C::kBlockN, tile.seqlen_k, kv_head, kv_batch);
+    load_rows<C::kBlockN, C::kPanelsV>(ptx::shared_address(storage.v[v_state.slot]), maps.v, maps.zeros,
+                                       params.kv_sliced, full, start, block * C::kBlockN, tile.seqlen_k,
+                                       params.head_dim_v, kv_head, kv_batch);
     v_state.advance();
   };
   for (;;) {
@@ -160,8 +174,8 @@ __device__ __forceinline__ void produce(ForwardStorage<C>& storage, const CUtens
     ptx::barrier_expect(full, C::kGroups * C::kQGroupBytes);
 #pragma unroll
     for (int g = 0; g < C::kGroups; g++) {
-      load_rows<64, C::kPanels>(ptx::shared_address(storage.q[q_state.slot][g]), q_map, params.q_sliced, full,
-                                tile.q_start, tile.row + 64 * g, tile.seqlen_q, tile.head,
+      load_rows<64, C::kPanels>(ptx::shared_address(storage.q[q_state.slot][g]), maps.q, maps.zeros, params.q_sliced,
+                                full, tile.q_start, tile.row + 64 * g, tile.seqlen_q, params.head_dim, tile.head,
                                 order.cu_seqlens_q ? 0 : tile.batch);
     }
     q_state.advance();
@@ -322,7 +336,7 @@ class Consumer {
 
   template <bool kMasked>
   __device__ __forceinline__ void shape_logits() {
-    if (params_.cap_scale != 0.0f) device::cap_logits(s_, params_.cap_scale);
+    if (params_.softcap.exponent != 0.0f) device::cap_logits(s_, params_.softcap);
     if constexpr (kMasked) {
       const int row = tile_.row + 64 * group_ + warp_row_ + lane_ / 4;
       mask_logits(s_, mask(), {row, row + 8}, block_ * C::kBlockN + lane_ % 4 * 2);
@@ -427,6 +441,7 @@ class Consumer {
           const int valid = min(rows, 64);
 #pragma unroll
           for (int p = 0; p < C::kPanelsV; p++) {
+            if (64 * p >= params_.head_dim_v) break;
             ptx::tma_store_5d(out_map_, place + p * C::kQPanelBytes, 64 * p, 64 - valid, tile.head,
                               tile.q_start + row + valid, params_.order.cu_seqlens_q ? 0 : tile.batch);
           }
@@ -522,16 +537,14 @@ class Consumer {
 
 template <typename C>
 __global__ void __launch_bounds__(C::kThreads, 1)
-    forward_kernel(const __grid_constant__ CUtensorMap q_map, const __grid_constant__ CUtensorMap k_map,
-                   const __grid_constant__ CUtensorMap v_map, const __grid_constant__ CUtensorMap out_map,
-                   const __grid_constant__ ForwardParams params) {
+    forward_kernel(const __grid_constant__ ForwardMaps maps, const __grid_constant__ ForwardParams params) {
   extern __shared__ __align__(1024) std::uint8_t shared[];
   auto& storage = *reinterpret_cast<ForwardStorage<C>*>(shared);
   if (threadIdx.x == 0) {
-    ptx::tma_prefetch(&q_map);
-    ptx::tma_prefetch(&k_map);
-    ptx::tma_prefetch(&v_map);
-    if constexpr (C::kStagedOutput) ptx::tma_prefetch(&out_map);
+    ptx::tma_prefetch(&maps.q);
+    ptx::tma_prefetch(&maps.k);
+    ptx::tma_prefetch(&maps.v);
+    if constexpr (C::kStagedOutput) ptx::tma_prefetch(&maps.out);
     for (int i = 0; i < C::kQSlots; i++) {
       ptx::mbarrier_init(ptx::shared_address(&storage.q_barriers.full[i]), 1);
       ptx::mbarrier_init(ptx::shared_address(&storage.q_barriers.empty[i]), C::kGroups * (C::kStagedOutput ? 1 : 4));
@@ -547,10 +560,10 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   __syncthreads();
   if (threadIdx.x < 128) {
     ptx::give_registers<C::kProducerRegisters>();
-    if (threadIdx.x < 32 && ptx::elect_one()) produce<C>(storage, &q_map, &k_map, &v_map, params);
+    if (threadIdx.x < 32 && ptx::elect_one()) produce<C>(storage, maps, params);
   } else {
     ptx::take_registers<C::kConsumerRegisters>();
-    Consumer<C>(storage, &out_map, params).run();
+    Consumer<C>(storage, &maps.out, params).run();
   }
 }
 

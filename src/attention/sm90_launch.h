@@ -46,16 +46,17 @@ void launch_forward(const AttentionCall& call) {
   const auto stream = static_cast<cudaStream_t>(call.stream);
   const bool bfloat16 = problem.dtype == DType::bfloat16;
   const bool varlen = call.cu_seqlens_q != nullptr;
-  constexpr float kLog2E = 1.4426950408889634f;
 
   ForwardParams p{};
+  static_cast<ResultParams&>(p) = result_params(call);
   TileOrder& order = p.order;
   static_cast<Sequences&>(order) = sequences_of(call);
   order.m_tiles = (order.seqlen_q + C::kBlockM - 1) / C::kBlockM;
   order.tiles = order.batch * order.heads * order.m_tiles;
   order.heaviest_first = heaviest_last(problem);
   order.heads_at_once =
-      heads_in(kL2Share * call.device->l2_bytes, problem, varlen ? problem.heads : problem.batch * problem.heads);
+      heads_at_once(kL2Share * static_cast<double>(call.device->l2_bytes), call.device->multiprocessors / 4, problem,
+                    varlen ? problem.heads : problem.batch * problem.heads);
   auto* const words = static_cast<std::int32_t*>(call.workspace.data);
   order.counter = words;
   if (varlen) {
@@ -68,39 +69,26 @@ void launch_forward(const AttentionCall& call) {
   const bool whole_panels = problem.head_dim == 64 * C::kPanels && problem.head_dim_v == 64 * C::kPanelsV;
   p.q_sliced = whole_panels && !varlen;
   p.kv_sliced = whole_panels && call.cu_seqlens_k == nullptr && call.seqused_k == nullptr;
-  if (problem.softcap > 0.0f) {
-    p.cap_scale = call.softmax_scale / problem.softcap;
-    p.scale_log2 = problem.softcap * kLog2E;
-  } else {
-    p.scale_log2 = call.softmax_scale * kLog2E;
-  }
-  p.sinks = call.sinks;
-  p.lse = call.lse;
-  p.lse_head_stride = call.lse_head_stride;
-  p.lse_batch_stride = call.lse_batch_stride;
-  p.out = call.o.data;
-  p.out_batch_stride = call.o.batch_stride;
-  p.out_row_stride = call.o.sequence_stride;
-  p.out_head_stride = call.o.head_stride;
-  p.head_dim_v = problem.head_dim_v;
 
   const std::int64_t q_batch = varlen ? 1 : problem.batch, q_rows = varlen ? problem.total_q : problem.seqlen_q;
   const bool packed_k = call.cu_seqlens_k != nullptr;
   const std::int64_t k_batch = packed_k ? 1 : problem.batch, k_rows = packed_k ? problem.total_k : problem.seqlen_k;
-  const CUtensorMap q =
-      attention_map(call.q, bfloat16, q_batch, q_rows, problem.heads, problem.head_dim, 64, p.q_sliced);
-  const CUtensorMap k =
+  p.head_dim = problem.head_dim;
+  ForwardMaps maps;
+  maps.q = attention_map(call.q, bfloat16, q_batch, q_rows, problem.heads, problem.head_dim, 64, p.q_sliced);
+  maps.k =
       attention_map(call.k, bfloat16, k_batch, k_rows, problem.kv_heads, problem.head_dim, C::kBlockN, p.kv_sliced);
-  const CUtensorMap v =
+  maps.v =
       attention_map(call.v, bfloat16, k_batch, k_rows, problem.kv_heads, problem.head_dim_v, C::kBlockN, p.kv_sliced);
-  const CUtensorMap out =
-      attention_map(call.o, bfloat16, q_batch, q_rows, problem.heads, problem.head_dim_v, 64, p.q_sliced);
+  maps.out = attention_map(call.o, bfloat16, q_batch, q_rows, problem.heads, problem.head_dim_v, 64, p.q_sliced);
+  maps.zeros = device::tensor_map_5d(call.q.data, bfloat16, {64, kZeroRows, 1, 1, 1}, {64, 64, 64, 64},
+                                     {64, kZeroRows, 1, 1, 1});
 
   const auto kernel = forward_kernel<C>;
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(ForwardStorage<C>)),
              "cudaFuncSetAttribute of sm90 attention");
   const int ctas = std::min(order.tiles, call.device->multiprocessors);
-  kernel<<<ctas, C::kThreads, sizeof(ForwardStorage<C>), stream>>>(q, k, v, out, p);
+  kernel<<<ctas, C::kThreads, sizeof(ForwardStorage<C>), stream>>>(maps, p);
   cuda_check(cudaGetLastError(), "launch of sm90 attention");
 }
 

@@ -7,8 +7,10 @@
 
 namespace triage::attention::sm90 {
 
-/// Of L2, for the keys and values of the heads that are at work at once (28 of 50 MB on an H100).
-constexpr double kL2Share = 0.56;
+/// Of L2, for the keys and values of the heads that are at work at once (32 of 50 MB on an H100). Besides, no more
+/// heads than a quarter of the CTAs: of short sequences, all heavy tiles would be at work together and then all light
+/// ones.
+constexpr double kL2Share = 0.65;
 
 /// What the tiles below need at most.
 constexpr std::size_t kSharedMemory = 227 * 1024;
@@ -31,15 +33,17 @@ inline std::size_t forward_workspace_bytes(const AttentionProblem& problem) {
 }
 
 // Tiles, as warpgroups of 64 queries x keys per block; S + P + O are registers of a thread:
+// clang-format off
 //
-// | head_dim | tile    | stages | registers    | why |
-// |----------|---------|--------|--------------|----------------------------------------------------------------------------|
-// | 64       | 4 x 64  | 6      | 32 + 16 + 32 | softmax binds: many warps, little of it in a row | | 64, long | 3 x
-// 128 | 2      | 64 + 32 + 32 | fewer barriers a key; dense only, where few tiles are ragged                | | 96, 128
-// | 3 x 64  | 4      | 32 + 16 + 64 | three warpgroups hide each other's softmax: tensor pipe 95% active           | |
-// 128, short | 2 x 128 | 2    | 64 + 32 + 64 | whole tiles where 192 queries leave a ragged one | | 192      | 2 x 96
-// | 2      | 48 + 24 + 96 | shared memory: 48 KB of Q, 36 KB a block of K or of V                       | | 192, 128 |
-// 3 x 64  | 3      | 32 + 16 + 64 | as 128                                                                     | | 256
-// | 2 x 80  | 2      | 40 + 20 + 128 | shared memory: 64 KB of Q, 40 KB a block of K or of V                      |
+// | head_dim | tile    | stages | registers     | why                                                                   |
+// |----------|---------|--------|---------------|-----------------------------------------------------------------------|
+// | 64       | 4 x 64  | 6      | 32 + 16 + 32  | softmax binds: many warps, little of it in a row                      |
+// | 64, long | 3 x 128 | 2      | 64 + 32 + 32  | fewer barriers a key; dense only, where few tiles are ragged          |
+// | 96, 128  | 3 x 64  | 4      | 32 + 16 + 64  | three warpgroups hide each other's softmax: tensor pipe 95% active    |
+// | 192      | 2 x 96  | 2      | 48 + 24 + 96  | shared memory: 48 KB of Q, 36 KB a block of K or of V                 |
+// | 192, 128 | 3 x 64  | 3      | 32 + 16 + 64  | as 128                                                                |
+// | 256      | 2 x 64  | 2      | 32 + 16 + 128 | shared memory: 64 KB of Q, 32 KB a block of K or of V                 |
+//
+// clang-format on
 
 }  // namespace triage::attention::sm90

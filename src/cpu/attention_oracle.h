@@ -26,6 +26,7 @@ struct AttentionRowResult {
   /// row's columns' roots of the sum over the keys of (weight * value)^2; and the largest |logit| + scale * sqrt(sum of
   /// the squares of its products), before the softcap.
   double weighted_root = 0, logit_size = 0;
+  double value_size = 0;  ///< the largest |value| attended
 };
 
 /// The rows of `call`, all of whose pointers are in host memory. Windows as the user wrote them are fine: nothing here

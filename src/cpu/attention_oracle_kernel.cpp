@@ -133,6 +133,7 @@ class RowComputer {
       plain_[c] += plain_weight * v_[c];
       const double weighted = static_cast<double>(weight) * static_cast<double>(v_[c]);
       squares_[c] += weighted * weighted;
+      value_size_ = std::max(value_size_, std::fabs(static_cast<double>(v_[c])));
     }
   }
 
@@ -167,6 +168,7 @@ class RowComputer {
       if (squares_[c] > squares) squares = squares_[c];
     }
     const double total = static_cast<double>(sum);
+    result->value_size = value_size_;
     result->weighted_root = total == 0 ? 0 : std::sqrt(squares) * root_scale_ / total;
   }
 
@@ -177,6 +179,7 @@ class RowComputer {
   Exact exact_[kMaxHeadDim] = {};
   Plain plain_[kMaxHeadDim] = {};
   double squares_[kMaxHeadDim] = {};
+  double value_size_ = 0;
   double root_scale_ = 1;  // of the roots of squares_, which a sink makes too small to be squared
 };
 

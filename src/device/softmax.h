@@ -3,9 +3,35 @@
 // lane / 4 + 8. Four neighbouring lanes share a row.
 #pragma once
 
+#ifdef __CUDACC__
 #include "ptx/special_functions.h"
+#endif
 
 namespace triage::device {
+
+/// How products q k become tanh(product * scale), made on the host by `softcap_of`.
+struct Softcap {
+  float exponent;  ///< from products to e^2x = 2^(...); 0: no softcap
+  float limit;     ///< products up to which the polynomial holds
+  float odd[4];    ///< product * (odd[0] + odd[1] t + odd[2] t^2 + odd[3] t^3), t = product^2
+};
+
+/// @param softcap 0: none.
+inline Softcap softcap_of(float softmax_scale, float softcap) {
+  Softcap cap{};
+  if (softcap <= 0.0f) return cap;
+  const float scale = softmax_scale / softcap;
+  cap.exponent = 2.0f * 1.4426950408889634f * scale;
+  // tanh(x) / x in x^2, by Remez's exchange: relative error 1e-8 up to 0.3. Its terms must not leave fp32's range.
+  constexpr float kEven[4] = {0.99999999f, -0.333329627f, 0.133125972f, -0.0502224393f}, kUpTo = 0.3f;
+  if (scale < 1e-4f || scale > 1e4f) return cap;
+  cap.limit = kUpTo / scale;
+  float power = scale;
+  for (int i = 0; i < 4; i++, power *= scale * scale) cap.odd[i] = kEven[i] * power;
+  return cap;
+}
+
+#ifdef __CUDACC__
 
 /// The state of two rows. Exponentials are taken to the base 2, of (logit - maximum) * scale_log2.
 ///
@@ -104,33 +130,31 @@ struct OnlineSoftmax {
   }
 };
 
-/// Logits times `scale` through tanh, as softcap wants them; the caller folds the cap itself into scale_log2. Exact to
-/// some 1e-7 of the cap (tanh.approx would err by 5e-4 of the logit). Where all of a warp's logits are below half the
-/// cap, as they mostly are, a polynomial does it, because the special function unit is already busy with softmax's
+/// Products q k through tanh, as softcap wants them; the caller folds the cap itself into scale_log2. Exact to some
+/// 1e-7 of the logit (tanh.approx would err by 5e-4 of it). Where all of a warp's logits are below 0.3 of the cap, as
+/// they mostly are, a polynomial does it, because the special function unit is already busy with softmax's
 /// exponentials.
 template <int kCount>
-__device__ __forceinline__ void cap_logits(float (&s)[kCount], float scale) {
+__device__ __forceinline__ void cap_logits(float (&s)[kCount], const Softcap& cap) {
+  const auto small = [&](float x) {
+    const float t = x * x;
+    return x * fmaf(fmaf(fmaf(cap.odd[3], t, cap.odd[2]), t, cap.odd[1]), t, cap.odd[0]);
+  };
   float largest = 0.0f;
 #pragma unroll
-  for (int i = 0; i < kCount; i++) {
-    s[i] *= scale;
-    largest = fmaxf(largest, fabsf(s[i]));
-  }
-  if (__all_sync(0xffffffffu, largest <= 0.5f)) {
+  for (int i = 0; i < kCount; i++) largest = fmaxf(largest, fabsf(s[i]));
+  if (__all_sync(0xffffffffu, largest <= cap.limit)) {
 #pragma unroll
-    for (int i = 0; i < kCount;
-         i++) {  // x + x^3 p(x^2), p interpolated at Chebyshev's points of [0, 1/4]: relative error 1e-09
-      const float t = s[i] * s[i];
-      const float p = fmaf(fmaf(fmaf(fmaf(-0.00694294177f, t, 0.021470683f), t, -0.0539334691f), t, 0.133332258f), t,
-                           -0.333333328f);
-      s[i] = fmaf(s[i] * t, p, s[i]);
-    }
+    for (int i = 0; i < kCount; i++) s[i] = small(s[i]);
   } else {
 #pragma unroll
-    for (int i = 0; i < kCount; i++) {  // 1 - 2 / (1 + e^2x)
-      s[i] = fmaf(-2.0f, ptx::reciprocal_approx(1.0f + ptx::exp2_approx(s[i] * 2.8853900817779268f)), 1.0f);
+    for (int i = 0; i < kCount; i++) {  // 1 - 2 / (1 + e^2x) errs by 1e-7 of the cap: too much for small logits
+      const float large = fmaf(-2.0f, ptx::reciprocal_approx(1.0f + ptx::exp2_approx(s[i] * cap.exponent)), 1.0f);
+      s[i] = fabsf(s[i]) <= cap.limit ? small(s[i]) : large;
     }
   }
 }
+
+#endif  // __CUDACC__
 
 }  // namespace triage::device
