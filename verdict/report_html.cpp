@@ -162,7 +162,7 @@ std::string crossovers(const Run& run) {
 
 std::string report_html(const Run& run) {
   std::string body = "<h1>Verdict</h1>\n" + section("Executive summary", summary(run));
-  body += section("What to use here", run.receipts.empty() ? "" : html_list(recommendations(run)));
+  if (const auto lines = recommendations(run); !lines.empty()) body += section("What to use here", html_list(lines));
   if (!run.matrix.kernels.empty()) body += section("Support matrix", matrix(run.matrix));
   for (const Receipt& receipt : run.receipts) {
     const std::string where = run.receipts.size() > 1 ? ": " + receipt.device.name : "";
