@@ -196,6 +196,7 @@ TEST_P(LargeOffsets, InValues) {
   const KernelRow& row = GetParam();
   if (row.block != 128) GTEST_SKIP() << "smaller blocks would take an hour to check; the arithmetic is the same";
   if (row.dtype == DType::float32 || row.dtype == DType::float64) GTEST_SKIP() << "needs too much memory";
+  if (row.dtype == DType::bfloat16 && !row.gpu) GTEST_SKIP() << "on the CPU float16 shows it for both types of 16 bits";
   // sddmm writes all of them.
   const std::uint64_t needed = row.operation == Operation::sddmm && !row.gpu ? std::uint64_t{11} << 30 : std::uint64_t{2} << 30;
   if (available_host_bytes() < needed) GTEST_SKIP() << "needs " << (needed >> 30) << " GB of free host memory";
