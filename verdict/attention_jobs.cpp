@@ -8,6 +8,7 @@
 #include "verdict/attention_cases.h"
 #include "verdict/attention_timed_problem.h"
 #include "verdict/grid_run.h"
+#include "verdict/job_identity.h"
 #include "verdict/time_case.h"
 #include "verdict/timed_problem.h"
 #include "verdict/work.h"
@@ -60,13 +61,7 @@ ReceiptCase time_attention(const Job& job, JobContext& context) {
   const int copies = copies_for(compulsory_bytes(job.op, job.shape, job.dtype), context.cache_bytes());
   TimedAttention problem(shape, context.device(), job.seed, copies, context.stream());
   ReceiptCase result;
-  result.op = job.op;
-  result.kernel = job.kernel;
-  result.family = job.family;
-  result.source_sha256 = job.source_sha256;
-  result.dtype = job.dtype;
-  result.shape = job.shape;
-  result.shared_memory_kb = job.shared_memory_kb;
+  take_identity(result, job);
 
   problem.poison_outputs();
   problem.run(0);

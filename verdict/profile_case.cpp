@@ -7,6 +7,7 @@
 
 #include "triage/triage.h"
 #include "verdict/attention_timed_problem.h"
+#include "verdict/job_identity.h"
 #include "verdict/time_case.h"
 #include "verdict/timed_problem.h"
 #include "verdict/worker_fault.h"
@@ -46,13 +47,7 @@ ReceiptProfile run_for_profiler(const Job& job, JobContext& context) {
   force_kernel(job.kernel);
   inject_fault(job, nullptr, context.device());
   ReceiptProfile profile;
-  profile.op = job.op;
-  profile.kernel = job.kernel;
-  profile.family = job.family;
-  profile.source_sha256 = job.source_sha256;
-  profile.dtype = job.dtype;
-  profile.shape = job.shape;
-  profile.shared_memory_kb = job.shared_memory_kb;
+  take_identity(profile, job);
   if (job.shape.attention) {
     bench::AttentionShape shape = *job.shape.attention;
     shape.dtype = job.dtype;

@@ -9,6 +9,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "verdict/job_identity.h"
 #include "verdict/profile_metrics.h"
 
 namespace triage::verdict {
@@ -171,13 +172,7 @@ ProfileAnswer profile(const ExternalTool& ncu, const Job& job, const Environment
   if (run.result.is_object()) {
     result = profile_from_json(run.result);
   } else {
-    result.op = job.op;
-    result.kernel = job.kernel;
-    result.family = job.family;
-    result.source_sha256 = job.source_sha256;
-    result.dtype = job.dtype;
-    result.shape = job.shape;
-    result.shared_memory_kb = job.shared_memory_kb;
+    take_identity(result, job);
   }
   result.version = ncu.version;
   result.date = today();

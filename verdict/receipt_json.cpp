@@ -146,14 +146,22 @@ ReceiptShape read_shape(const Fields& fields) {
   return shape;
 }
 
+/// What every entry says of its kernel and, but for the sanitizers', of its case.
+template <typename Entry>
+void read_identity(const Fields& fields, Entry& entry) {
+  entry.op = fields.text("op");
+  entry.kernel = fields.text("kernel");
+  entry.family = fields.text("family");
+  entry.source_sha256 = fields.text("source_sha256");
+  if constexpr (requires { entry.shape; }) {
+    entry.dtype = fields.text("dtype");
+    entry.shape = read_shape(fields.object("shape"));
+  }
+}
+
 ReceiptCase read_case(const Fields& fields) {
   ReceiptCase result;
-  result.op = fields.text("op");
-  result.kernel = fields.text("kernel");
-  result.family = fields.text("family");
-  result.source_sha256 = fields.text("source_sha256");
-  result.dtype = fields.text("dtype");
-  result.shape = read_shape(fields.object("shape"));
+  read_identity(fields, result);
   result.outcome = outcome_from(fields);
   result.failure = fields.text_or("failure", "");
   const Fields correct = fields.object("correct");
@@ -190,10 +198,7 @@ ReceiptCase read_case(const Fields& fields) {
 
 ReceiptGrid read_grid(const Fields& fields) {
   ReceiptGrid grid;
-  grid.op = fields.text("op");
-  grid.kernel = fields.text("kernel");
-  grid.family = fields.text("family");
-  grid.source_sha256 = fields.text("source_sha256");
+  read_identity(fields, grid);
   grid.cases = static_cast<int>(fields.integer("cases"));
   grid.failed = static_cast<int>(fields.integer("failed"));
   grid.refused = static_cast<int>(fields.integer_or("refused", 0));
@@ -223,10 +228,7 @@ ReceiptCrossover read_crossover(const Fields& fields) {
 
 ReceiptSanitizer read_sanitizer(const Fields& fields) {
   ReceiptSanitizer entry;
-  entry.op = fields.text("op");
-  entry.kernel = fields.text("kernel");
-  entry.family = fields.text("family");
-  entry.source_sha256 = fields.text("source_sha256");
+  read_identity(fields, entry);
   entry.tool = fields.text("tool");
   entry.version = fields.text_or("version", "");
   entry.date = fields.text_or("date", "");
@@ -251,12 +253,7 @@ ProfiledLaunch read_launch(const Fields& fields) {
 
 ReceiptProfile read_profile(const Fields& fields) {
   ReceiptProfile profile;
-  profile.op = fields.text("op");
-  profile.kernel = fields.text("kernel");
-  profile.family = fields.text("family");
-  profile.source_sha256 = fields.text("source_sha256");
-  profile.dtype = fields.text("dtype");
-  profile.shape = read_shape(fields.object("shape"));
+  read_identity(fields, profile);
   profile.version = fields.text_or("version", "");
   profile.date = fields.text_or("date", "");
   profile.outcome = outcome_from(fields);

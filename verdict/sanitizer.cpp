@@ -1,4 +1,5 @@
 #include "verdict/sanitizer.h"
+#include "verdict/job_identity.h"
 
 #include <fmt/format.h>
 
@@ -59,14 +60,10 @@ SanitizerLog read_sanitizer_log(const std::string& log) {
 ReceiptSanitizer sanitize(const ExternalTool& sanitizer, const std::string& tool, const Job& job,
                           const Environment& environment, double timeout_seconds) {
   ReceiptSanitizer entry;
-  entry.op = job.op;
-  entry.kernel = job.kernel;
-  entry.family = job.family;
-  entry.source_sha256 = job.source_sha256;
+  take_identity(entry, job);
   entry.tool = tool;
   entry.version = sanitizer.version;
   entry.date = today();
-  entry.shared_memory_kb = job.shared_memory_kb;
   const auto command = [&](const std::string& log) {
     std::vector<std::string> words{sanitizer.path, "--tool",        tool, "--target-processes",
                                    "all",          "--log-file",    log,  "--error-exitcode",

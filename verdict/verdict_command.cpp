@@ -9,6 +9,7 @@
 
 #include "verdict/commands.h"
 #include "verdict/evidence_run.h"
+#include "verdict/job_identity.h"
 #include "verdict/report.h"
 #include "verdict/runner.h"
 #include "verdict/terminal.h"
@@ -82,13 +83,7 @@ Environment worker_environment(const VerdictOptions& options) {
 
 ReceiptCase failed_case(const Job& job, const Answer& answer) {
   ReceiptCase result;
-  result.op = job.op;
-  result.kernel = job.kernel;
-  result.family = job.family;
-  result.source_sha256 = job.source_sha256;
-  result.dtype = job.dtype;
-  result.shape = job.shape;
-  result.shared_memory_kb = job.shared_memory_kb;
+  take_identity(result, job);
   result.outcome = answer.outcome;
   result.failure = answer.failure;
   return result;

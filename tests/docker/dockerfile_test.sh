@@ -160,7 +160,7 @@ inside "${words[@]}" --device cpu --kernel cpu_sddmm --only grid --quick --html 
   fail "the entry point does not run"
 }
 grep -q "cpu_sddmm: .* all correct" "$work/out" || fail "the verdict is not in the output"
-[[ -s $root/home/triage/work/report.html ]] || fail "the user cannot write into the work folder"
+[[ -s $root$folder/report.html ]] || fail "the user cannot write into the work folder"
 inside triage matrix --receipts /opt/triage/receipts >"$work/out" || fail "the receipts cannot be read"
 code=0
 inside "${words[@]}" --device cuda >"$work/out" 2>"$work/err" || code=$?
