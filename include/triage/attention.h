@@ -1,4 +1,4 @@
-// TriageAttention: scaled dot-product attention, forward.
+// TriageAttention: scaled dot-product attention, forward and backward.
 //
 // The method is FlashAttention's: one pass over the keys with a running maximum and sum (Milakov and Gimelshein,
 // arXiv 1805.02867; Dao et al., arXiv 2205.14135; split over the keys as in Flash-Decoding).
@@ -74,5 +74,49 @@ void attention_forward(const DLTensor& q, const DLTensor& k, const DLTensor& v, 
 std::size_t attention_forward_workspace_bytes(const DLTensor& q, const DLTensor& k, const DLTensor& v,
                                               const DLTensor& o, const DLTensor* lse,
                                               const AttentionOptions& options = {});
+
+/// What `attention_backward` reads: what the forward call read and wrote, and the gradients that come in.
+struct AttentionBackwardInputs {
+  const DLTensor* q = nullptr;  ///< q, k, v, o: as in attention_forward, with the same options
+  const DLTensor* k = nullptr;
+  const DLTensor* v = nullptr;
+  const DLTensor* o = nullptr;
+  const DLTensor* lse = nullptr;    ///< what the forward wrote; required
+  const DLTensor* d_o = nullptr;    ///< shape and dtype of o; required
+  const DLTensor* d_lse = nullptr;  ///< nullptr (0) or the gradient that reaches lse, shape and dtype of lse
+};
+
+/// What `attention_backward` writes. Each may be nullptr where that gradient is not wanted; not all of them.
+struct AttentionBackwardOutputs {
+  const DLTensor* d_q = nullptr;  ///< shape and dtype of q; strides of its own, inner stride 1
+  const DLTensor* d_k = nullptr;
+  const DLTensor* d_v = nullptr;
+  const DLTensor* d_sinks = nullptr;  ///< float32 [heads]; only with AttentionOptions::sinks
+};
+
+/// How sums over blocks of keys (or queries) are ordered where several thread blocks add to one gradient.
+enum class GradientOrder : int {
+  deterministic = 0,     ///< bitwise repeatable
+  nondeterministic = 1,  ///< as they come: faster on some shapes
+};
+
+/// Gradients of sum(O * d_o) + sum(lse * d_lse) by q, k, v and the sinks, for everything that attention_forward takes
+/// except a cache (seqused_k, block_table) and num_splits: those are refused.
+///
+/// With P = exp(logit - lse), dP = d_o V^T and delta = rowsum(d_o * O) - d_lse: d_v = P^T d_o; dS = P * (dP - delta),
+/// times 1 - tanh^2 under softcap; d_q = softmax_scale * dS K; d_k = softmax_scale * dS^T Q; d_sinks = -sum over the
+/// queries of a head of exp(sink - lse) * delta (Dao et al., arXiv 2205.14135, and arXiv 2307.08691). The gradients of
+/// one KV head are summed over its query heads. A query that attends nothing has d_q = 0 and adds nothing; a key that
+/// nothing attends has d_k = d_v = 0. Every row of every sequence is written, padding is not. Errors: as in
+/// attention_forward.
+void attention_backward(const AttentionBackwardInputs& inputs, const AttentionBackwardOutputs& outputs,
+                        const AttentionOptions& options = {}, GradientOrder order = GradientOrder::deterministic,
+                        const Workspace& workspace = {}, Stream stream = nullptr);
+
+/// Bytes of workspace that the same call of `attention_backward` needs. Reads no tensor's data.
+std::size_t attention_backward_workspace_bytes(const AttentionBackwardInputs& inputs,
+                                               const AttentionBackwardOutputs& outputs,
+                                               const AttentionOptions& options = {},
+                                               GradientOrder order = GradientOrder::deterministic);
 
 }  // namespace triage

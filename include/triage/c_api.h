@@ -172,6 +172,29 @@ triage_status triage_attention_forward_workspace_bytes(const DLTensor* q, const 
                                                        const DLTensor* o, const DLTensor* lse,
                                                        const triage_attention_options* options, size_t* bytes);
 
+/* What triage_attention_backward reads (d_lse may be NULL) and writes (each may be NULL: not wanted). */
+typedef struct triage_attention_backward_inputs {
+  const DLTensor *q, *k, *v, *o, *lse, *d_o, *d_lse;
+} triage_attention_backward_inputs;
+
+typedef struct triage_attention_backward_outputs {
+  const DLTensor *d_q, *d_k, *d_v, *d_sinks;
+} triage_attention_backward_outputs;
+
+typedef enum triage_gradient_order {
+  TRIAGE_GRADIENT_DETERMINISTIC = 0,
+  TRIAGE_GRADIENT_NONDETERMINISTIC = 1
+} triage_gradient_order;
+
+triage_status triage_attention_backward(const triage_attention_backward_inputs* inputs,
+                                        const triage_attention_backward_outputs* outputs,
+                                        const triage_attention_options* options, int32_t gradient_order,
+                                        const triage_workspace* workspace, void* stream);
+triage_status triage_attention_backward_workspace_bytes(const triage_attention_backward_inputs* inputs,
+                                                        const triage_attention_backward_outputs* outputs,
+                                                        const triage_attention_options* options,
+                                                        int32_t gradient_order, size_t* bytes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -36,7 +36,9 @@ struct AttentionProblem {
   bool has_sinks = false, has_lse = false;
   int num_splits = 0;  ///< 0: the kernel chooses; else 1 to kMaxSplits, of which it may leave some empty
   /// Pointers of Q, K, V and O 16-byte aligned, all their strides but the inner one multiples of 16 bytes.
+  /// In a backward problem those of the gradients as well.
   bool aligned16 = true;
+  bool deterministic = true;  ///< of a backward problem: sums must be bitwise repeatable
 
   bool causal() const { return window_right == 0 && window_left < 0; }
   bool masked() const { return window_left >= 0 || window_right >= 0; }
@@ -86,9 +88,25 @@ struct AttentionCall {
   const Device* device = nullptr;
 };
 
+/// A validated call of the backward, with at least one query row or one key row. What a kernel owes: the gradients that
+/// attention.h writes down, each row of every sequence written (zeros where nothing was attended), nothing else; the
+/// same rules for rows outside of a sequence as in the forward. A gradient whose data is nullptr is not wanted.
+struct AttentionBackwardCall {
+  /// Problem, inputs, strides of lse, lengths, sinks, workspace and stream: as in the forward, with `o` and `lse` read.
+  /// No cache: has_seqused_k is false, page_size 0; num_splits is 0.
+  AttentionCall forward;
+  AttentionTensor d_o;
+  AttentionTensor d_q, d_k, d_v;  ///< elements of one gradient are apart
+  const float* d_lse = nullptr;   ///< strides of its own
+  std::int64_t d_lse_batch_stride = 0, d_lse_head_stride = 0;
+  float* d_sinks = nullptr;  ///< [heads]
+  bool deterministic = true;
+};
+
 /// One row. `launch` is nullptr when this build does not hold the kernel's code.
-struct AttentionKernel {
-  const char* name;  ///< "<family>_attention_forward" and what tells rows of one family apart
+template <typename Call>
+struct AttentionRow {
+  const char* name;  ///< "<family>_attention_forward" (or _backward) and what tells rows of one family apart
   Family family;
   const char* dtypes;     ///< space-separated, for people: "float16 bfloat16"
   const char* head_dims;  ///< for people: "8 to 256"; can_run is what counts
@@ -97,7 +115,10 @@ struct AttentionKernel {
   Support (*can_run)(const AttentionProblem&, const Device&);
   std::size_t (*workspace_bytes)(const AttentionProblem&, const Device&);  ///< nullptr: none
   /// Enqueues the work. Throws Error(cuda) if a launch is refused.
-  void (*launch)(const AttentionCall&);
+  void (*launch)(const Call&);
 };
+
+using AttentionKernel = AttentionRow<AttentionCall>;
+using AttentionBackwardKernel = AttentionRow<AttentionBackwardCall>;
 
 }  // namespace triage
