@@ -105,7 +105,7 @@ struct AttentionBackwardCall {
 
 /// One row. `launch` is nullptr when this build does not hold the kernel's code.
 template <typename Call>
-struct AttentionRow {
+struct AttentionKernelOf {
   const char* name;  ///< "<family>_attention_forward" (or _backward) and what tells rows of one family apart
   Family family;
   const char* dtypes;     ///< space-separated, for people: "float16 bfloat16"
@@ -118,7 +118,7 @@ struct AttentionRow {
   void (*launch)(const Call&);
 };
 
-using AttentionKernel = AttentionRow<AttentionCall>;
-using AttentionBackwardKernel = AttentionRow<AttentionBackwardCall>;
+using AttentionKernel = AttentionKernelOf<AttentionCall>;
+using AttentionBackwardKernel = AttentionKernelOf<AttentionBackwardCall>;
 
 }  // namespace triage
