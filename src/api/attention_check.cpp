@@ -1,137 +1,27 @@
 #include "api/attention_check.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <string>
+#include <utility>
+
+#include "api/strided_view.h"
 
 namespace triage {
 
 namespace {
 
-// One dimension of a strided view.
-struct Axis {
-  std::int64_t length = 0, stride = 0;
-};
-
-// A checked strided view: Q, K, V, O or lse. Axes from the outermost to the innermost.
-struct StridedView {
-  const char* name = "";
-  void* data = nullptr;
-  int element_size = 0;
-  std::vector<Axis> axes;
-
-  bool has_elements() const {
-    return std::all_of(axes.begin(), axes.end(), [](const Axis& axis) { return axis.length > 0; });
-  }
-};
-
 std::string number(std::int64_t value) { return std::to_string(value); }
 
-// Shape, device and data were checked before. Negative strides are refused, the inner one is 1, and every offset in
-// bytes fits 63 bits. An axis of length 1 gets its compact stride.
-std::vector<Axis> check_strides(const char* name, const DLTensor& tensor, int element_size) {
-  std::vector<Axis> axes(static_cast<std::size_t>(tensor.ndim));
-  bool any = true;
-  std::int64_t compact = 1;
-  for (int i = tensor.ndim - 1; i >= 0; i--) {
-    axes[i] = {tensor.shape[i], compact};
-    compact *= std::max<std::int64_t>(tensor.shape[i], 1);
-    any = any && tensor.shape[i] > 0;
-  }
-  if (tensor.strides == nullptr || !any) return axes;
-  const int inner = tensor.ndim - 1;
-  std::int64_t room = std::numeric_limits<std::int64_t>::max() / 2 / element_size - axes[inner].length;
-  for (int i = 0; i < tensor.ndim; i++) {
-    const std::int64_t stride = tensor.strides[i];
-    if (tensor.shape[i] == 1) continue;
-    if (i == inner && stride != 1) {
-      fail_argument(std::string(name) + " has the inner stride " + number(stride) + ", accepted: 1");
-    }
-    if (stride < 0) {
-      fail_argument(std::string(name) + " has the stride " + number(stride) + " in dimension " + number(i) +
-                    ", accepted: 0 or more");
-    }
-    axes[i].stride = stride;
-    if (i == inner) continue;
-    if (stride > room / (tensor.shape[i] - 1)) {
-      fail_argument(std::string(name) + " has the stride " + number(stride) + " in dimension " + number(i) +
-                    "; its offsets do not fit 64 bits");
-    }
-    room -= stride * (tensor.shape[i] - 1);
-  }
-  return axes;
-}
+enum class Direction { forward, backward };
 
-std::vector<Axis> by_stride(const StridedView& view) {
-  std::vector<Axis> axes;
-  for (const Axis& axis : view.axes) {
-    if (axis.length > 1) axes.push_back(axis);
-  }
-  std::stable_sort(axes.begin(), axes.end(), [](const Axis& a, const Axis& b) { return a.stride < b.stride; });
-  return axes;
-}
-
-// The elements of an output lie apart: each axis steps over all that the axes of smaller strides reach.
-void check_apart(const StridedView& view) {
-  if (!view.has_elements()) return;
-  std::int64_t reach = 1;
-  for (const Axis& axis : by_stride(view)) {
-    if (axis.stride < reach) {
-      fail_argument(
-          std::string(view.name) + " has the stride " + number(axis.stride) +
-          ", with which its elements share memory; accepted: strides of an output whose elements lie apart (" +
-          number(reach) + " or more here)");
-    }
-    reach += axis.stride * (axis.length - 1);
-  }
-}
-
-// The bytes of a view, once for each of its strides as a period: side by side in one buffer (Q, K and V packed, or O
-// beside them), two views have a period in common.
-std::vector<Extent> extents_of(const StridedView& view) {
-  if (!view.has_elements()) return {Extent{view.name}};
-  const std::vector<Axis> axes = by_stride(view);
-  std::int64_t reach = 1;
-  std::vector<Extent> extents;
-  Extent all{view.name};
-  all.begin = reinterpret_cast<std::uintptr_t>(view.data);
-  for (const Axis& axis : axes) reach += axis.stride * (axis.length - 1);
-  all.end = all.begin + static_cast<std::uintptr_t>(reach * view.element_size);
-  extents.push_back(all);
-  reach = 1;
-  for (std::size_t i = 0; i < axes.size(); i++) {
-    const std::int64_t period = axes[i].stride;
-    const bool outer_follow = std::all_of(axes.begin() + static_cast<std::ptrdiff_t>(i), axes.end(),
-                                          [&](const Axis& axis) { return period > 0 && axis.stride % period == 0; });
-    if (outer_follow && reach <= period) {
-      Extent periodic = all;
-      periodic.row_bytes = reach * view.element_size;
-      periodic.stride_bytes = period * view.element_size;
-      extents.push_back(periodic);
-    }
-    reach += period * (axes[i].length - 1);
-  }
-  return extents;
-}
-
-void check_no_shared_byte(const StridedView& output, const StridedView& other) {
-  const std::vector<Extent> ours = extents_of(output), theirs = extents_of(other);
-  for (const Extent& a : ours) {
-    for (const Extent& b : theirs) {
-      if (!overlaps(a, b)) return;
-    }
-  }
-  check_no_overlap(ours.front(), theirs.front());
-}
-
+// Checks what both directions have. The backward reads what the forward writes: O and lse are inputs there.
 class AttentionChecker {
  public:
-  AttentionChecker(const DLTensor& q, const DLTensor& k, const DLTensor& v, const DLTensor& o, const DLTensor* lse,
-                   const AttentionOptions& options)
-      : options_(options), problem_(checked_.call.problem) {
+  AttentionChecker(Direction direction, const DLTensor& q, const DLTensor& k, const DLTensor& v, const DLTensor& o,
+                   const DLTensor* lse, const AttentionOptions& options)
+      : direction_(direction), options_(options), problem_(checked_.call.problem) {
     read_queries(q);
     read_keys(k, v);
     read_output(o, lse);
@@ -143,7 +33,7 @@ class AttentionChecker {
 
   CheckedAttention take() { return std::move(checked_); }
 
- private:
+ protected:
   AttentionCall& call() { return checked_.call; }
 
   StridedView read(const char* name, const DLTensor& tensor, int ndim, bool first = false) {
@@ -291,28 +181,42 @@ class AttentionChecker {
       check_lengths("o", o, {batch(), problem_.seqlen_q, problem_.heads, problem_.head_dim_v},
                     "[batch, seqlen_q, heads, head_dim_v] with all but the last of q, the last of v");
     }
-    check_apart(o_);
     call().o = tensor_of(o_, problem_.varlen_q);
+    if (lse != nullptr) {
+      problem_.has_lse = true;
+      lse_ = read_row_values("lse", *lse);
+      call().lse = static_cast<float*>(lse_.data);
+      call().lse_head_stride = row_value_strides(lse_).head;
+      call().lse_batch_stride = row_value_strides(lse_).batch;
+    }
+    if (direction_ == Direction::backward) return;
+    check_apart(o_);
     for (const StridedView* input : {&q_, &k_, &v_}) check_no_shared_byte(o_, *input);
     if (lse == nullptr) return;
-    problem_.has_lse = true;
-    const int ndim = problem_.varlen_q ? 2 : 3;
-    check_shape_fields("lse", *lse, ndim);
-    check_same_device("lse", *lse, device_, "q");
-    if (lse->dtype.code != kDLFloat || lse->dtype.bits != 32) {
-      fail_argument("lse is " + dtype_text(lse->dtype) + ", accepted: float32");
-    }
-    if (problem_.varlen_q) {
-      check_lengths("lse", *lse, {problem_.heads, problem_.total_q}, "[heads, total_q] of q");
-    } else {
-      check_lengths("lse", *lse, {batch(), problem_.heads, problem_.seqlen_q}, "[batch, heads, seqlen_q] of q");
-    }
-    lse_ = {"lse", check_data("lse", *lse), 4, check_strides("lse", *lse, 4)};
     check_apart(lse_);
     for (const StridedView* other : {&o_, &q_, &k_, &v_}) check_no_shared_byte(lse_, *other);
-    call().lse = static_cast<float*>(lse_.data);
-    call().lse_head_stride = lse_.axes[ndim - 2].stride;
-    call().lse_batch_stride = problem_.varlen_q ? 0 : lse_.axes[0].stride;
+  }
+
+  // One float a query and head: lse or its gradient.
+  StridedView read_row_values(const char* name, const DLTensor& tensor) const {
+    check_shape_fields(name, tensor, problem_.varlen_q ? 2 : 3);
+    check_same_device(name, tensor, device_, "q");
+    if (tensor.dtype.code != kDLFloat || tensor.dtype.bits != 32) {
+      fail_argument(std::string(name) + " is " + dtype_text(tensor.dtype) + ", accepted: float32");
+    }
+    if (problem_.varlen_q) {
+      check_lengths(name, tensor, {problem_.heads, problem_.total_q}, "[heads, total_q] of q");
+    } else {
+      check_lengths(name, tensor, {problem_.batch, problem_.heads, problem_.seqlen_q}, "[batch, heads, seqlen_q] of q");
+    }
+    return {name, check_data(name, tensor), 4, check_strides(name, tensor, 4)};
+  }
+
+  struct RowValueStrides {
+    std::int64_t batch, head;
+  };
+  RowValueStrides row_value_strides(const StridedView& view) const {
+    return {problem_.varlen_q ? 0 : view.axes[0].stride, view.axes[view.axes.size() - 2].stride};
   }
 
   void check_scalars() {
@@ -456,24 +360,19 @@ class AttentionChecker {
 
     checked_.empty = batch() == 0 || problem_.heads == 0 || problem_.total_q == 0;
     for (const StridedView* view : {&q_, &k_, &v_, &o_, &lse_}) {
-      if (view->axes.empty()) continue;
+      if (!view->given()) continue;
       const Extent whole = extents_of(*view).front();
       checked_.tensors.push_back(whole);
-      if (view != &o_ && view != &lse_) continue;
+      if (direction_ == Direction::backward || (view != &o_ && view != &lse_)) continue;
       for (const Extent& input : inputs_) check_no_overlap(whole, input);
     }
     checked_.tensors.insert(checked_.tensors.end(), inputs_.begin(), inputs_.end());
 
     problem_.aligned16 = true;
-    for (const StridedView* view : {&q_, &k_, &v_, &o_}) {
-      bool aligned = reinterpret_cast<std::uintptr_t>(view->data) % 16 == 0;
-      for (std::size_t i = 0; i + 1 < view->axes.size(); i++) {
-        aligned = aligned && view->axes[i].stride * view->element_size % 16 == 0;
-      }
-      problem_.aligned16 = problem_.aligned16 && aligned;
-    }
+    for (const StridedView* view : {&q_, &k_, &v_, &o_}) problem_.aligned16 = problem_.aligned16 && view->aligned16();
   }
 
+  const Direction direction_;
   const AttentionOptions& options_;
   CheckedAttention checked_;
   AttentionProblem& problem_;
@@ -483,11 +382,140 @@ class AttentionChecker {
   std::vector<Extent> inputs_;
 };
 
+const DLTensor& required(const DLTensor* tensor, const char* name) {
+  if (tensor == nullptr) fail_argument(std::string(name) + " is null, accepted: a tensor; the backward needs it");
+  return *tensor;
+}
+
+// Before anything else is looked at: options that only the forward has.
+const AttentionOptions& backward_options(const AttentionOptions& options) {
+  if (options.seqused_k != nullptr || options.block_table != nullptr) {
+    fail_argument(std::string("options.") + (options.seqused_k != nullptr ? "seqused_k" : "block_table") +
+                  " is given, but gradients through a cache are not computed; accepted: null (options.cu_seqlens_k "
+                  "serves sequences of different lengths)");
+  }
+  if (options.num_splits != 0) {
+    fail_argument("options.num_splits is " + number(options.num_splits) +
+                  ", accepted: 0, because the backward does not split the keys");
+  }
+  return options;
+}
+
+class BackwardChecker : AttentionChecker {
+ public:
+  BackwardChecker(const AttentionBackwardInputs& inputs, const AttentionBackwardOutputs& outputs,
+                  const AttentionOptions& options, GradientOrder order)
+      : AttentionChecker(Direction::backward, required(inputs.q, "q"), required(inputs.k, "k"),
+                         required(inputs.v, "v"), required(inputs.o, "o"), &required(inputs.lse, "lse"),
+                         backward_options(options)) {
+    if (problem_.heads == 0 && problem_.kv_heads > 0) {
+      fail_argument("q has 0 heads, but k has " + number(problem_.kv_heads) + "; accepted: heads of q for those of k");
+    }
+    if (order != GradientOrder::deterministic && order != GradientOrder::nondeterministic) {
+      fail_argument("order is " + number(static_cast<int>(order)) +
+                    ", accepted: 0 (deterministic) or 1 (nondeterministic)");
+    }
+    gradients_.deterministic = problem_.deterministic = order == GradientOrder::deterministic;
+    others_ = {&q_, &k_, &v_, &o_, &lse_};
+    d_o_ = read_like("d_o", required(inputs.d_o, "d_o"), *inputs.o, "o", problem_.varlen_q);
+    gradients_.d_o = tensor_of(d_o_, problem_.varlen_q);
+    others_.push_back(&d_o_);
+    if (inputs.d_lse != nullptr) {
+      d_lse_ = read_row_values("d_lse", *inputs.d_lse);
+      gradients_.d_lse = static_cast<const float*>(d_lse_.data);
+      gradients_.d_lse_head_stride = row_value_strides(d_lse_).head;
+      gradients_.d_lse_batch_stride = row_value_strides(d_lse_).batch;
+      others_.push_back(&d_lse_);
+    }
+    read_outputs(inputs, outputs);
+    for (const StridedView* view : {&d_o_, &d_lse_, &d_q_, &d_k_, &d_v_, &d_sinks_}) {
+      if (!view->given()) continue;
+      checked_.tensors.push_back(extents_of(*view).front());
+      const bool row_values = view == &d_lse_ || view == &d_sinks_;
+      problem_.aligned16 = problem_.aligned16 && (row_values || view->aligned16());
+    }
+    const bool no_queries = problem_.total_q == 0 || problem_.heads == 0;
+    const bool no_keys = problem_.total_k == 0 || problem_.kv_heads == 0;
+    checked_.empty = batch() == 0 || (no_queries && no_keys);
+  }
+
+  CheckedAttentionBackward take() {
+    gradients_.forward = checked_.call;
+    return {gradients_, checked_.empty, std::move(checked_.tensors)};
+  }
+
+ private:
+  // A tensor of the shape and dtype of `other`, with strides of its own.
+  StridedView read_like(const char* name, const DLTensor& tensor, const DLTensor& other, const char* other_name,
+                        bool packed) {
+    StridedView view = read(name, tensor, packed ? 3 : 4);
+    const std::string meaning = std::string("the shape of ") + other_name;
+    if (packed) {
+      check_lengths(name, tensor, {other.shape[0], other.shape[1], other.shape[2]}, meaning.c_str());
+    } else {
+      check_lengths(name, tensor, {other.shape[0], other.shape[1], other.shape[2], other.shape[3]}, meaning.c_str());
+    }
+    return view;
+  }
+
+  void read_outputs(const AttentionBackwardInputs& inputs, const AttentionBackwardOutputs& outputs) {
+    if (outputs.d_q == nullptr && outputs.d_k == nullptr && outputs.d_v == nullptr && outputs.d_sinks == nullptr) {
+      fail_argument("d_q, d_k, d_v and d_sinks are all null, accepted: at least one of them");
+    }
+    if (outputs.d_q != nullptr) {
+      d_q_ = read_like("d_q", *outputs.d_q, *inputs.q, "q", problem_.varlen_q);
+      gradients_.d_q = tensor_of(d_q_, problem_.varlen_q);
+      check_output(d_q_);
+    }
+    if (outputs.d_k != nullptr) {
+      d_k_ = read_like("d_k", *outputs.d_k, *inputs.k, "k", problem_.varlen_k);
+      gradients_.d_k = tensor_of(d_k_, problem_.varlen_k);
+      check_output(d_k_);
+    }
+    if (outputs.d_v != nullptr) {
+      d_v_ = read_like("d_v", *outputs.d_v, *inputs.v, "v", problem_.varlen_k);
+      gradients_.d_v = tensor_of(d_v_, problem_.varlen_k);
+      check_output(d_v_);
+    }
+    if (outputs.d_sinks == nullptr) return;
+    if (options_.sinks == nullptr) fail_argument("d_sinks is given without options.sinks, accepted: both or neither");
+    const DLTensor& sinks = *outputs.d_sinks;
+    check_shape_fields("d_sinks", sinks, 1);
+    check_same_device("d_sinks", sinks, device_, "q");
+    if (sinks.dtype.code != kDLFloat || sinks.dtype.bits != 32) {
+      fail_argument("d_sinks is " + dtype_text(sinks.dtype) + ", accepted: float32");
+    }
+    check_lengths("d_sinks", sinks, {problem_.heads}, "[heads] of q");
+    check_contiguous("d_sinks", sinks);
+    d_sinks_ = {"d_sinks", check_data("d_sinks", sinks), 4, {Axis{problem_.heads, 1}}};
+    gradients_.d_sinks = static_cast<float*>(d_sinks_.data);
+    check_output(d_sinks_);
+  }
+
+  // Elements apart, and no byte of another tensor of the call.
+  void check_output(const StridedView& output) {
+    check_apart(output);
+    for (const StridedView* other : others_) check_no_shared_byte(output, *other);
+    for (const Extent& input : inputs_) check_no_overlap(extents_of(output).front(), input);
+    others_.push_back(&output);
+  }
+
+  AttentionBackwardCall gradients_;
+  std::vector<const StridedView*> others_;  // what the next output must not touch
+  StridedView d_o_, d_lse_, d_q_, d_k_, d_v_, d_sinks_;
+};
+
 }  // namespace
 
 CheckedAttention check_attention(const DLTensor& q, const DLTensor& k, const DLTensor& v, const DLTensor& o,
                                  const DLTensor* lse, const AttentionOptions& options) {
-  return AttentionChecker(q, k, v, o, lse, options).take();
+  return AttentionChecker(Direction::forward, q, k, v, o, lse, options).take();
+}
+
+CheckedAttentionBackward check_attention_backward(const AttentionBackwardInputs& inputs,
+                                                  const AttentionBackwardOutputs& outputs,
+                                                  const AttentionOptions& options, GradientOrder order) {
+  return BackwardChecker(inputs, outputs, options, order).take();
 }
 
 }  // namespace triage

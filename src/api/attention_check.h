@@ -20,4 +20,16 @@ struct CheckedAttention {
 CheckedAttention check_attention(const DLTensor& q, const DLTensor& k, const DLTensor& v, const DLTensor& o,
                                  const DLTensor* lse, const AttentionOptions& options);
 
+/// Likewise for the backward.
+struct CheckedAttentionBackward {
+  AttentionBackwardCall call;
+  bool empty = false;  ///< neither a query nor a key
+  std::vector<Extent> tensors;
+};
+
+/// @throws Error(invalid_argument) as above
+CheckedAttentionBackward check_attention_backward(const AttentionBackwardInputs& inputs,
+                                                  const AttentionBackwardOutputs& outputs,
+                                                  const AttentionOptions& options, GradientOrder order);
+
 }  // namespace triage

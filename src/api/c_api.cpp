@@ -122,6 +122,14 @@ triage::AttentionOptions from_c(const triage_attention_options* options) {
   return result;
 }
 
+triage::AttentionBackwardInputs from_c(const triage_attention_backward_inputs& inputs) {
+  return {inputs.q, inputs.k, inputs.v, inputs.o, inputs.lse, inputs.d_o, inputs.d_lse};
+}
+
+triage::AttentionBackwardOutputs from_c(const triage_attention_backward_outputs& outputs) {
+  return {outputs.d_q, outputs.d_k, outputs.d_v, outputs.d_sinks};
+}
+
 std::string quoted(std::string_view text) {
   std::string json = "\"";
   for (const char c : text) {
@@ -345,5 +353,26 @@ triage_status triage_attention_forward_workspace_bytes(const DLTensor* q, const 
   return guarded([&] {
     require(bytes, "bytes") = triage::attention_forward_workspace_bytes(
         require(q, "q"), require(k, "k"), require(v, "v"), require(o, "o"), lse, from_c(options));
+  });
+}
+
+triage_status triage_attention_backward(const triage_attention_backward_inputs* inputs,
+                                        const triage_attention_backward_outputs* outputs,
+                                        const triage_attention_options* options, int32_t gradient_order,
+                                        const triage_workspace* workspace, void* stream) {
+  return guarded([&] {
+    triage::attention_backward(from_c(require(inputs, "inputs")), from_c(require(outputs, "outputs")), from_c(options),
+                               static_cast<triage::GradientOrder>(gradient_order), from_c(workspace), stream);
+  });
+}
+
+triage_status triage_attention_backward_workspace_bytes(const triage_attention_backward_inputs* inputs,
+                                                        const triage_attention_backward_outputs* outputs,
+                                                        const triage_attention_options* options,
+                                                        int32_t gradient_order, size_t* bytes) {
+  return guarded([&] {
+    require(bytes, "bytes") = triage::attention_backward_workspace_bytes(
+        from_c(require(inputs, "inputs")), from_c(require(outputs, "outputs")), from_c(options),
+        static_cast<triage::GradientOrder>(gradient_order));
   });
 }

@@ -46,5 +46,6 @@ constexpr AttentionKernel kKernels[] = {
 }  // namespace
 
 std::span<const AttentionKernel> cpu_attention_kernels() { return kKernels; }
+std::span<const AttentionBackwardKernel> cpu_attention_backward_kernels() { return {}; }
 
 }  // namespace triage

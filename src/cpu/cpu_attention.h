@@ -8,5 +8,6 @@
 namespace triage {
 
 std::span<const AttentionKernel> cpu_attention_kernels();
+std::span<const AttentionBackwardKernel> cpu_attention_backward_kernels();
 
 }  // namespace triage
