@@ -31,6 +31,7 @@
 #include <cuda_fp16.h>
 
 #include "attention/result_params.h"
+#include "attention/sm90_copy.h"
 #include "attention/sm90_tiles.h"
 #include "device/epilogue.h"
 #include "device/pipeline.h"
@@ -98,33 +99,6 @@ struct ForwardParams : ResultParams {
 struct ForwardMaps {
   CUtensorMap q, k, v, out, zeros;
 };
-constexpr int kZeroRows = 32;  ///< of a box of `zeros`
-
-/// Loads kRows rows x kPanels panels of one head, of which `valid` rows and `columns` columns lie inside of the
-/// sequence; the others become zero.
-template <int kRows, int kPanels>
-__device__ __forceinline__ void load_rows(std::uint32_t place, const CUtensorMap& map, const CUtensorMap& zeros,
-                                          bool sliced, std::uint32_t barrier, int start, int row, int length,
-                                          int columns, int head, int batch) {
-  static_assert(kRows % kZeroRows == 0, "whole boxes of zeros");
-  if (sliced) {
-    ptx::tma_load_5d(place, &map, barrier, 0, row, 0, head, batch);
-    return;
-  }
-  const int valid = min(length - row, kRows);
-#pragma unroll 1
-  for (int p = 0; p < kPanels; p++) {
-    const std::uint32_t panel = place + p * kRows * 128;
-    if (valid > 0 && 64 * p < columns) {
-      ptx::tma_load_5d(panel, &map, barrier, 64 * p, kRows - valid, head, start + row + valid, batch);
-    } else {
-#pragma unroll 1
-      for (int r = 0; r < kRows; r += kZeroRows) {
-        ptx::tma_load_5d(panel + r * 128, &zeros, barrier, 0, kZeroRows, 0, 0, 0);
-      }
-    }
-  }
-}
 
 /// One thread.
 template <typename C>

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attention/sm90_copy.h"
 #include "attention/sm90_forward.h"
 #include "attention/sm90_tuning.h"
 #include "device/cuda_check.h"
@@ -16,28 +17,6 @@ namespace triage::attention::sm90 {
 
 /// Sorts packed sequences by their keys and counts their tiles; sets the tile counter to zero. Defined in sm90_plan.cu.
 void plan_varlen(const TileOrder& order, int block_m, cudaStream_t stream);
-
-/// A tensor map of [batch, sequence, heads, head_dim] for boxes of `rows` rows of one head.
-///
-/// Sliced: one box holds all columns, in panels of 64. Coordinates: 0, row, 0, head, batch. Columns must be whole
-/// panels, and all sequences as long as the tensor.
-///
-/// Otherwise one box is one panel, and the rows of a sequence end where the caller says: rows 0 .. `rows` - 1 of the
-/// box are a dimension of their own that is cut at its end; counted from `rows` - valid, exactly `valid` rows lie
-/// inside. The start comes through another dimension of the same stride, and the base address is moved back by `rows`
-/// rows to make up for it. Coordinates: column, rows - valid, head, first row + valid, batch.
-inline CUtensorMap attention_map(const AttentionTensor& t, bool bfloat16, std::int64_t batch, std::int64_t sequence,
-                                 std::int64_t heads, int head_dim, int rows, bool sliced) {
-  const std::int64_t row_stride = t.sequence_stride, head_stride = t.head_stride;
-  const std::int64_t batch_stride = batch > 1 ? t.batch_stride : row_stride;  // cu_seqlens: 0, and unused
-  if (sliced) {
-    return device::tensor_map_5d(t.data, bfloat16, {64, sequence, head_dim / 64, heads, batch},
-                                 {row_stride, 64, head_stride, batch_stride}, {64, rows, head_dim / 64, 1, 1});
-  }
-  const char* const base = static_cast<const char*>(t.data) - rows * row_stride * 2;
-  return device::tensor_map_5d(base, bfloat16, {head_dim, rows, heads, std::int64_t{1} << 31, batch},
-                               {row_stride, head_stride, row_stride, batch_stride}, {64, rows, 1, 1, 1});
-}
 
 template <typename C>
 void launch_forward(const AttentionCall& call) {
@@ -81,8 +60,7 @@ void launch_forward(const AttentionCall& call) {
   maps.v =
       attention_map(call.v, bfloat16, k_batch, k_rows, problem.kv_heads, problem.head_dim_v, C::kBlockN, p.kv_sliced);
   maps.out = attention_map(call.o, bfloat16, q_batch, q_rows, problem.heads, problem.head_dim_v, 64, p.q_sliced);
-  maps.zeros = device::tensor_map_5d(call.q.data, bfloat16, {64, kZeroRows, 1, 1, 1}, {64, 64, 64, 64},
-                                     {64, kZeroRows, 1, 1, 1});
+  maps.zeros = map_of_zeros(call.q.data, bfloat16);
 
   const auto kernel = forward_kernel<C>;
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(ForwardStorage<C>)),

@@ -1,0 +1,590 @@
+// Attention backward on Hopper: d_q, d_k and d_v from one pass over the blocks.
+//
+// A tile is kBlockN = 128 keys of one KV head, 64 per consumer warpgroup; it walks over the blocks of kBlockM queries
+// that attend it, of every query head of its group. Everything is computed transposed, keys in the rows: S^T = K Q^T and
+// dP^T = V dO^T come from shared memory into registers (wgmma), become P^T = exp2(S^T - lse) and
+// dS^T = P^T (dP^T - delta) there, and are the A operands of d_v += P^T dO and d_k += dS^T Q, whose accumulators stay in
+// registers for the whole tile. dS also goes to shared memory, where a third warpgroup, the reducer, multiplies
+// d_q = dS K and adds it up in global memory: so no additions stand in the load-store queue of the warpgroups that
+// multiply most.
+//
+// The tiles that attend one block of queries add to its d_q in a fixed order (sm90_backward_tiles.h), each warp of the
+// reducer with its own part and its own flag: the first one writes, those between add, the last one adds what is there to
+// what it has, scales and writes d_q. So sums are bitwise repeatable, and nothing needs zeroing or converting.
+//
+// | warps  | role     | work                                                              |
+// |--------|----------|-------------------------------------------------------------------|
+// | 0      | producer | takes tiles; TMA of K, V, Q, dO, lse, delta                       |
+// | 1-3    | idle     | (setmaxnreg needs whole warpgroups)                               |
+// | 4-7    | reducer  | d_q of every block                                                |
+// | 8-15   | consumer | 64 keys a warpgroup: S, dP, d_v, d_k                              |
+//
+// | barrier     | arrivals                             | completes when                                      |
+// |-------------|--------------------------------------|-----------------------------------------------------|
+// | tile.full   | 1 (producer)                         | a tile's description is there                       |
+// | tile.empty  | consumer and reducer warps           | all have read it                                    |
+// | k, v.full   | 1 (producer) + bytes                 | the tile's keys (values) have arrived               |
+// | k.empty     | consumer and reducer warps           | nobody multiplies with them any more                |
+// | v.empty     | consumer warps                       |                                                     |
+// | q.full[i]   | 1 (producer) + bytes                 | a block's queries and lse have arrived              |
+// | d_o.full[i] | 1 (producer) + bytes                 | a block's dO and delta have arrived                 |
+// | q, d_o.empty| consumer warps                       |                                                     |
+// | ds.full[i]  | consumer warps                       | dS of a block lies in shared memory                 |
+// | ds.empty[i] | reducer warps                        | d_q has been multiplied                             |
+//
+// The method is FlashAttention's (Dao, arXiv 2307.08691; Shah et al., arXiv 2407.08608).
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "attention/sm90_backward_tiles.h"
+#include "attention/sm90_copy.h"
+#include "device/epilogue.h"
+#include "device/pipeline.h"
+#include "device/softmax.h"
+#include "ptx/cluster.h"
+#include "ptx/elect.h"
+#include "ptx/global_memory.h"
+#include "ptx/setmaxnreg.h"
+#include "ptx/shared_memory.h"
+#include "ptx/stmatrix.h"
+#include "ptx/tma.h"
+#include "ptx/wgmma.h"
+
+namespace triage::attention::sm90 {
+
+/// @tparam kHeadDim of all tensors; smaller ones are padded with zeros by TMA.
+/// @tparam kCapped with softcap.
+template <typename ElementT, int kHeadDimT, int kBlockMT, bool kCappedT>
+struct BackwardConfig {
+  using Element = ElementT;
+  static constexpr bool kCapped = kCappedT;
+  static constexpr int kHeadDim = kHeadDimT, kBlockM = kBlockMT;
+  static constexpr int kStages = 2;  ///< of Q, dO and dS, which go in step
+  static constexpr int kGroups = 2, kBlockN = 64 * kGroups;
+  static constexpr int kThreads = 128 * (kGroups + 2);
+  static constexpr int kPanels = kHeadDim / 64;  ///< of 64 columns in shared memory
+  static constexpr int kKeyPanelBytes = kBlockN * 128, kQueryPanelBytes = kBlockM * 128;
+  static constexpr int kKeyBytes = kPanels * kKeyPanelBytes, kQueryBytes = kPanels * kQueryPanelBytes;
+  static constexpr int kDsBytes = kGroups * kQueryPanelBytes;  ///< a panel of 64 keys per consumer
+  static constexpr int kConsumerWarps = 4 * kGroups, kReducerWarps = 4;
+  static constexpr int kProducerRegisters = 24, kReducerRegisters = 72, kConsumerRegisters = 208;
+  static constexpr int kSharedLimit = 227 * 1024;
+
+  static_assert(kHeadDim % 64 == 0, "whole panels of 64 columns");
+  static_assert(kBlockM % 64 == 0, "the reducer multiplies 64 queries at a time");
+  static_assert(kProducerRegisters + kReducerRegisters + kGroups * kConsumerRegisters <= 512,
+                "the registers of one SM, by warpgroup");
+  static_assert(kHeadDim + kBlockM + 8 <= kConsumerRegisters, "d_k, d_v, S and dP are registers of a thread");
+};
+
+template <typename C>
+struct BackwardStorage {
+  alignas(1024) std::uint8_t k[C::kKeyBytes];
+  alignas(1024) std::uint8_t v[C::kKeyBytes];
+  alignas(1024) std::uint8_t q[C::kStages][C::kQueryBytes];
+  alignas(1024) std::uint8_t d_o[C::kStages][C::kQueryBytes];
+  alignas(1024) std::uint8_t ds[C::kStages][C::kDsBytes];
+  alignas(16) float lse[C::kStages][C::kBlockM];
+  alignas(16) float delta[C::kStages][C::kBlockM];
+  device::PipelineBarriers<C::kStages> q_barriers, d_o_barriers;
+  device::PipelineBarriers<C::kStages> ds_barriers;
+  device::PipelineBarriers<1> k_barriers, v_barriers;
+  device::PipelineBarriers<2> tile_barriers;
+  KeyTile tiles[2];
+};
+
+struct BackwardParams {
+  KeyTileOrder order;
+  BackwardRows rows;
+  bool q_sliced, kv_sliced;  ///< how the tensor maps are made: see sm90_copy.h
+  int head_dim, head_dim_v;
+  float scale_log2;  ///< from logits (capped ones: tanh) to powers of 2
+  float scale;       ///< of d_q and d_k
+  device::Softcap softcap;
+  AttentionTensor d_q, d_k, d_v;
+  float* sums;          ///< [heads, rows, kHeadDim] in the order of the reducer's registers
+  std::int32_t* flags;  ///< [heads, blocks of rows, kReducerWarps]: how many tiles have added
+};
+
+struct BackwardMaps {
+  CUtensorMap q, k, v, d_o, zeros;
+};
+
+/// Descriptions of tiles as consumers and reducer read them. Little of a description is kept in registers, which are
+/// scarce: so each stays in its slot until the warp has done with the tile.
+template <typename C>
+class TileReader {
+ public:
+  __device__ __forceinline__ explicit TileReader(BackwardStorage<C>& storage) : storage_(storage) {}
+  __device__ __forceinline__ void wait() {
+    ptx::mbarrier_wait(ptx::shared_address(&storage_.tile_barriers.full[state_.slot]), state_.parity);
+  }
+  __device__ __forceinline__ void release() {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage_.tile_barriers.empty[state_.slot]));
+    state_.advance();
+  }
+  /// The same for all lanes: the shuffle tells the compiler so, which loops around wgmma need.
+  __device__ __forceinline__ int get(int KeyTile::*field) const {
+    return __shfl_sync(0xffffffffu, storage_.tiles[state_.slot].*field, 0);
+  }
+
+ private:
+  BackwardStorage<C>& storage_;
+  device::PipelineState<2> state_{0};
+};
+
+/// One thread.
+template <typename C>
+__device__ __forceinline__ void produce_blocks(BackwardStorage<C>& storage, const BackwardMaps& maps,
+                                               const BackwardParams& params) {
+  const KeyTileOrder& order = params.order;
+  device::PipelineState<C::kStages> q_state(1), d_o_state(1);
+  device::PipelineState<1> key_state(1);
+  device::PipelineState<2> tile_state(1);
+  int index = blockIdx.x;
+  for (;;) {
+    KeyTile tile{};
+    const bool more = find_key_tile<C::kBlockM, C::kBlockN>(order, index, tile);
+    if (!more) tile.key = -1;
+    ptx::mbarrier_wait(ptx::shared_address(&storage.tile_barriers.empty[tile_state.slot]), tile_state.parity);
+    {
+      const std::uint32_t place = ptx::shared_address(&storage.tiles[tile_state.slot]);
+      const int words[KeyTile::kWords] = {tile.key,     tile.kv_head,  tile.batch,   tile.k_start,     tile.seqlen_k,
+                                          tile.q_start, tile.seqlen_q, tile.q_block, tile.block_begin, tile.block_end};
+#pragma unroll
+      for (int i = 0; i < KeyTile::kWords; i++) ptx::store_shared_u32(place + 4 * i, words[i]);
+      ptx::mbarrier_arrive(ptx::after_store(ptx::shared_address(&storage.tile_barriers.full[tile_state.slot]),
+                                            place + 4 * (KeyTile::kWords - 1), words[KeyTile::kWords - 1]));
+    }
+    tile_state.advance();
+    if (!more) return;
+    index = atomicAdd(order.counter, 1) + gridDim.x;  // lands during the loads
+    const int q_batch = order.cu_seqlens_q ? 0 : tile.batch, kv_batch = order.cu_seqlens_k ? 0 : tile.batch;
+    const auto load_keys = [&](std::uint8_t* place, const CUtensorMap& map, device::PipelineBarriers<1>& barriers,
+                               int columns) {
+      const std::uint32_t full = ptx::shared_address(&barriers.full[0]);
+      ptx::mbarrier_wait(ptx::shared_address(&barriers.empty[0]), key_state.parity);
+      ptx::barrier_expect(full, C::kKeyBytes);
+      load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(place), map, maps.zeros, params.kv_sliced, full,
+                                        tile.k_start, tile.key, tile.seqlen_k, columns, tile.kv_head, kv_batch);
+    };
+    const auto load_queries = [&](std::uint8_t(&ring)[C::kStages][C::kQueryBytes], float(&statistics)[C::kStages][C::kBlockM],
+                                  const float* from, const CUtensorMap& map,
+                                  device::PipelineBarriers<C::kStages>& barriers,
+                                  device::PipelineState<C::kStages>& state, int columns, int head, int block) {
+      const std::uint32_t full = ptx::shared_address(&barriers.full[state.slot]);
+      ptx::mbarrier_wait(ptx::shared_address(&barriers.empty[state.slot]), state.parity);
+      ptx::barrier_expect(full, C::kQueryBytes + C::kBlockM * 4);
+      load_rows<C::kBlockM, C::kPanels>(ptx::shared_address(ring[state.slot]), map, maps.zeros, params.q_sliced, full,
+                                        tile.q_start, block * C::kBlockM, tile.seqlen_q, columns, head, q_batch);
+      ptx::bulk_load(ptx::shared_address(statistics[state.slot]),
+                     from + head * params.rows.rows + static_cast<std::int64_t>(tile.q_block + block) * C::kBlockM,
+                     C::kBlockM * 4, full);
+      state.advance();
+    };
+    bool keys_loaded = false;
+#pragma unroll 1
+    for (int head = tile.kv_head * order.kv_group; head < (tile.kv_head + 1) * order.kv_group; head++) {
+#pragma unroll 1
+      for (int block = tile.block_end - 1; block >= tile.block_begin; block--) {
+        load_queries(storage.q, storage.lse, params.rows.lse_log2, maps.q, storage.q_barriers, q_state, params.head_dim,
+                     head, block);
+        if (!keys_loaded) load_keys(storage.k, maps.k, storage.k_barriers, params.head_dim);
+        load_queries(storage.d_o, storage.delta, params.rows.delta, maps.d_o, storage.d_o_barriers, d_o_state,
+                     params.head_dim_v, head, block);
+        if (!keys_loaded) load_keys(storage.v, maps.v, storage.v_barriers, params.head_dim_v);
+        keys_loaded = true;
+      }
+    }
+    if (!keys_loaded) {  // no queries: consumers wait for keys all the same
+      load_keys(storage.k, maps.k, storage.k_barriers, params.head_dim);
+      load_keys(storage.v, maps.v, storage.v_barriers, params.head_dim_v);
+    }
+    key_state.advance();
+  }
+}
+
+/// 64 rows x 64 columns of accumulators times `scale`, into memory: this lane's rows are `rows`, those from `row_end` on
+/// and columns from `columns` on are left out. Four lanes exchange, so that each writes 16 bytes.
+template <typename Element, int kCount>
+__device__ __forceinline__ void store_rows(const float (&x)[kCount], float scale, Element* base, std::int64_t stride,
+                                           int row, int row_end, int first_column, int columns) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    const int r = row + 8 * i;
+    Element* const to = base + r * stride;
+#pragma unroll
+    for (int j = 0; j < kCount / 4; j += 4) {
+      std::uint32_t words[4];
+#pragma unroll
+      for (int t = 0; t < 4; t++) {
+        words[t] = device::pack2<Element>(x[4 * (j + t) + 2 * i] * scale, x[4 * (j + t) + 2 * i + 1] * scale);
+      }
+      device::transpose_across_quad(words, lane % 4);
+      const int column = first_column + 8 * (j + lane % 4);
+      if (r < row_end && column < columns) {
+        *reinterpret_cast<uint4*>(to + column) = make_uint4(words[0], words[1], words[2], words[3]);
+      }
+    }
+  }
+}
+
+/// The warpgroup that computes d_q.
+template <typename C>
+__device__ __forceinline__ void reduce_queries(BackwardStorage<C>& storage, const BackwardParams& params) {
+  using Element = typename C::Element;
+  const KeyTileOrder& order = params.order;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+  const std::uint32_t k = ptx::descriptor_lower(ptx::shared_address(storage.k)),
+                      ds = ptx::descriptor_lower(ptx::shared_address(storage.ds));
+  constexpr std::uint32_t kUpper = ptx::descriptor_upper(1024, ptx::Swizzle::bytes128);
+  TileReader<C> tile(storage);
+  device::PipelineState<1> key_state(0);
+  device::PipelineState<C::kStages> ds_state(0);
+  const int blocks = static_cast<int>(params.rows.rows / C::kBlockM);
+  for (;; tile.release()) {
+    tile.wait();
+    const int key = tile.get(&KeyTile::key);
+    if (key < 0) return;
+    ptx::mbarrier_wait(ptx::shared_address(&storage.k_barriers.full[0]), key_state.parity);
+    key_state.advance();
+    const int block_begin = tile.get(&KeyTile::block_begin), block_end = tile.get(&KeyTile::block_end);
+    const int first_head = tile.get(&KeyTile::kv_head) * order.kv_group;
+#pragma unroll 1
+    for (int head = first_head; head < first_head + order.kv_group; head++) {
+#pragma unroll 1
+      for (int block = block_end - 1; block >= block_begin; block--) {
+        int rank, last;
+        {
+          const int seqlen_q = tile.get(&KeyTile::seqlen_q);
+          const Mask mask(seqlen_q, tile.get(&KeyTile::seqlen_k), order.window_left, order.window_right);
+          const BlockRange tiles = key_tiles<C::kBlockM, C::kBlockN>(mask, seqlen_q, block);
+          rank = key / C::kBlockN - tiles.begin;
+          last = tiles.end - tiles.begin - 1;
+        }
+        const int place = head * blocks + tile.get(&KeyTile::q_block) + block;
+        std::int32_t* const flag = params.flags + static_cast<std::int64_t>(place) * C::kReducerWarps + warp;
+        ptx::mbarrier_wait(ptx::shared_address(&storage.ds_barriers.full[ds_state.slot]), ds_state.parity);
+#pragma unroll 1
+        for (int part = 0; part < C::kBlockM / 64 * C::kPanels; part++) {
+          const int row = part / C::kPanels * 64, panel = part % C::kPanels;
+          float d_q[32];
+          const std::uint32_t a = ds + ds_state.slot * (C::kDsBytes / 16) + row * (128 / 16),
+                              b = k + panel * (C::kKeyPanelBytes / 16);
+          ptx::wgmma_fence();
+#pragma unroll
+          for (int i = 0; i < C::kBlockN / 16; i++) {
+            ptx::wgmma<Element, 64, ptx::Major::k, ptx::Major::mn>(
+                d_q, ptx::descriptor(kUpper, a + i / 4 * (C::kQueryPanelBytes / 16) + i % 4 * 2),
+                ptx::descriptor(kUpper, b + i * (16 * 128 / 16)), i > 0);
+          }
+          ptx::wgmma_commit();
+          if (part == 0 && rank > 0) ptx::acquire_reached(flag, rank);
+          ptx::wgmma_wait<0>();
+          ptx::wgmma_settle(d_q);
+          if (part == C::kBlockM / 64 * C::kPanels - 1) {
+            if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage.ds_barriers.empty[ds_state.slot]));
+          }
+          float* const sums = params.sums + static_cast<std::int64_t>(place) * (C::kBlockM * C::kHeadDim) +
+                              part * (64 * 64) + threadIdx.x % 128 * 4;
+          if (rank < last) {
+            if (rank == 0) {
+#pragma unroll
+              for (int j = 0; j < 8; j++) {
+                __stcg(reinterpret_cast<float4*>(sums + j * 512),
+                       make_float4(d_q[4 * j], d_q[4 * j + 1], d_q[4 * j + 2], d_q[4 * j + 3]));
+              }
+            } else {
+#pragma unroll
+              for (int j = 0; j < 8; j++) {
+                ptx::reduce_add_4(sums + j * 512, d_q[4 * j], d_q[4 * j + 1], d_q[4 * j + 2], d_q[4 * j + 3]);
+              }
+            }
+          } else if (params.d_q.data != nullptr) {
+            if (rank > 0) {
+#pragma unroll
+              for (int j = 0; j < 8; j++) {
+                const float4 x = __ldcg(reinterpret_cast<const float4*>(sums + j * 512));
+                d_q[4 * j] += x.x;
+                d_q[4 * j + 1] += x.y;
+                d_q[4 * j + 2] += x.z;
+                d_q[4 * j + 3] += x.w;
+              }
+            }
+            Element* const out = static_cast<Element*>(params.d_q.data) +
+                                 tile.get(&KeyTile::batch) * params.d_q.batch_stride +
+                                 tile.get(&KeyTile::q_start) * params.d_q.sequence_stride +
+                                 head * params.d_q.head_stride;
+            store_rows(d_q, params.scale, out, params.d_q.sequence_stride,
+                       block * C::kBlockM + row + warp * 16 + lane / 4, tile.get(&KeyTile::seqlen_q), panel * 64,
+                       params.head_dim);
+          }
+        }
+        ds_state.advance();
+        if (rank < last) {
+          __syncwarp();
+          if (lane == 0) ptx::release_add(flag, 1);
+        }
+      }
+    }
+    if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage.k_barriers.empty[0]));
+  }
+}
+
+/// One warpgroup's 64 keys of every tile.
+template <typename C>
+class KeyConsumer {
+ public:
+  using Element = typename C::Element;
+
+  __device__ __forceinline__ KeyConsumer(BackwardStorage<C>& storage, const BackwardParams& params)
+      : storage_(storage),
+        params_(params),
+        group_(__shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 2),
+        lane_(threadIdx.x % 32),
+        tile_(storage),
+        k_(ptx::descriptor_lower(ptx::shared_address(storage.k) + group_ * (64 * 128))),
+        v_(ptx::descriptor_lower(ptx::shared_address(storage.v) + group_ * (64 * 128))) {}
+
+  __device__ __forceinline__ void run() {
+    for (;; tile_.release()) {
+      tile_.wait();
+      if (tile_.get(&KeyTile::key) < 0) return;
+      const int begin = tile_.get(&KeyTile::block_begin), end = tile_.get(&KeyTile::block_end);
+      whole_ = whole_blocks();
+#pragma unroll
+      for (int i = 0; i < C::kHeadDim / 2; i++) d_k_[i] = d_v_[i] = 0.0f;
+      ptx::mbarrier_wait(ptx::shared_address(&storage_.k_barriers.full[0]), key_parity_);
+      ptx::mbarrier_wait(ptx::shared_address(&storage_.v_barriers.full[0]), key_parity_);
+      key_parity_ ^= 1;
+#pragma unroll 1
+      for (int head = 0; head < params_.order.kv_group; head++) {
+#pragma unroll 1
+        for (block_ = end - 1; block_ >= begin; block_--) step();
+      }
+      if (lane_ == 0) {
+        ptx::mbarrier_arrive(ptx::shared_address(&storage_.k_barriers.empty[0]));
+        ptx::mbarrier_arrive(ptx::shared_address(&storage_.v_barriers.empty[0]));
+      }
+      store(params_.d_v, d_v_, 1.0f, params_.head_dim_v);
+      store(params_.d_k, d_k_, params_.scale, params_.head_dim);
+    }
+  }
+
+ private:
+  static constexpr std::uint32_t kUpper = ptx::descriptor_upper(1024, ptx::Swizzle::bytes128);
+
+  // d = keys * queries^T, both from shared memory.
+  __device__ __forceinline__ void multiply_scores(float (&d)[C::kBlockM / 2], std::uint32_t keys, const void* queries) {
+    const std::uint32_t b = ptx::descriptor_lower(ptx::shared_address(queries));
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < C::kHeadDim / 16; i++) {
+      ptx::wgmma<Element, C::kBlockM, ptx::Major::k, ptx::Major::k>(
+          d, ptx::descriptor(kUpper, keys + i / 4 * (C::kKeyPanelBytes / 16) + i % 4 * 2),
+          ptx::descriptor(kUpper, b + i / 4 * (C::kQueryPanelBytes / 16) + i % 4 * 2), i > 0);
+    }
+    ptx::wgmma_commit();
+  }
+
+  // d += a * rows: a in registers, rows [queries, columns] from shared memory.
+  __device__ __forceinline__ void multiply_rows(float (&d)[C::kHeadDim / 2], const std::uint32_t (&a)[C::kBlockM / 4],
+                                                const void* rows) {
+    const std::uint32_t b = ptx::descriptor_lower(ptx::shared_address(rows), C::kQueryPanelBytes);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < C::kBlockM / 16; i++) {
+      ptx::wgmma_registers<Element, C::kHeadDim, ptx::Major::mn>(d, a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3],
+                                                                 ptx::descriptor(kUpper, b + i * (16 * 128 / 16)));
+    }
+    ptx::wgmma_commit();
+  }
+
+  __device__ __forceinline__ void step() {
+    const int slot = state_.slot;
+    ptx::mbarrier_wait(ptx::shared_address(&storage_.q_barriers.full[slot]), state_.parity);
+    ptx::mbarrier_wait(ptx::shared_address(&storage_.d_o_barriers.full[slot]), state_.parity);
+    multiply_scores(s_, k_, storage_.q[slot]);
+    ptx::wgmma_wait<0>();
+    ptx::wgmma_settle(s_);
+    if (block_ >= whole_.begin && block_ < whole_.end) {
+      exponentiate<false>(storage_.lse[slot]);
+    } else {
+      exponentiate<true>(storage_.lse[slot]);
+    }
+    multiply_scores(dp_, v_, storage_.d_o[slot]);
+    multiply_rows(d_v_, p_, storage_.d_o[slot]);
+    ptx::wgmma_wait<1>();
+    ptx::wgmma_settle(dp_);
+    differentiate(storage_.delta[slot]);
+    ptx::mbarrier_wait(ptx::shared_address(&storage_.ds_barriers.empty[slot]), state_.parity ^ 1);
+    stage(storage_.ds[slot]);
+    multiply_rows(d_k_, ds_, storage_.q[slot]);
+    ptx::wgmma_wait<1>();
+    ptx::wgmma_settle(d_v_);
+    if (lane_ == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage_.d_o_barriers.empty[slot]));
+    ptx::wgmma_wait<0>();
+    ptx::wgmma_settle(d_k_);
+    if (lane_ == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage_.q_barriers.empty[slot]));
+    state_.advance();
+  }
+
+  __device__ __forceinline__ Mask mask() const {
+    return Mask(tile_.get(&KeyTile::seqlen_q), tile_.get(&KeyTile::seqlen_k), params_.order.window_left,
+                params_.order.window_right);
+  }
+
+  // Blocks of which all queries attend all of this warpgroup's keys. (Rows past the end have lse = inf: never mind.)
+  __device__ __forceinline__ BlockRange whole_blocks() const {
+    const Mask mask = this->mask();
+    const int key = tile_.get(&KeyTile::key) + 64 * group_;
+    if (key + 63 >= mask.seqlen_k) return {0, 0};
+    const int first_row = max(key + 63 - mask.shift_right, 0), end_row = key + mask.shift_left + 1;
+    const bool to_the_end = end_row >= tile_.get(&KeyTile::seqlen_q);
+    return {(first_row + C::kBlockM - 1) / C::kBlockM, to_the_end ? 1 << 30 : max(end_row, 0) / C::kBlockM};
+  }
+
+  // P^T from S^T, packed; with softcap, ds_ becomes P^T times the derivative of the cap.
+  template <bool kMasked>
+  __device__ __forceinline__ void exponentiate(const float* lse) {
+    if constexpr (C::kCapped) device::cap_logits(s_, params_.softcap);
+    int low[2], high[2];  // queries that attend the keys of this lane, counted from its first column
+    if constexpr (kMasked) {
+      const Mask mask = this->mask();
+      const int first_key = tile_.get(&KeyTile::key) + 64 * group_ + 16 * (threadIdx.x / 32 % 4) + lane_ / 4;
+      const int column = block_ * C::kBlockM + lane_ % 4 * 2;
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const int key = first_key + 8 * i;
+        low[i] = key - mask.shift_right - column;
+        high[i] = key < mask.seqlen_k ? key + mask.shift_left - column : -1;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < C::kBlockM / 8; j++) {
+      const float2 shift = *reinterpret_cast<const float2*>(lse + 8 * j + lane_ % 4 * 2);
+      float x[4];
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        x[i] = ptx::exp2_approx(fmaf(s_[4 * j + i], params_.scale_log2, i % 2 == 0 ? -shift.x : -shift.y));
+      }
+      if constexpr (kMasked) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const int column = 8 * j + i % 2;
+          if (column < low[i / 2] || column > high[i / 2]) x[i] = 0.0f;
+        }
+      }
+      p_[2 * j] = device::pack2<Element>(x[0], x[1]);
+      p_[2 * j + 1] = device::pack2<Element>(x[2], x[3]);
+      if constexpr (C::kCapped) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) x[i] *= fmaf(-s_[4 * j + i], s_[4 * j + i], 1.0f);
+        ds_[2 * j] = device::pack2<Element>(x[0], x[1]);
+        ds_[2 * j + 1] = device::pack2<Element>(x[2], x[3]);
+      }
+    }
+  }
+
+  // dS^T from P^T (with softcap: from ds_) and dP^T.
+  __device__ __forceinline__ void differentiate(const float* delta) {
+#pragma unroll
+    for (int j = 0; j < C::kBlockM / 8; j++) {
+      const float2 shift = *reinterpret_cast<const float2*>(delta + 8 * j + lane_ % 4 * 2);
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const float2 p = unpack(C::kCapped ? ds_[2 * j + i] : p_[2 * j + i]);
+        ds_[2 * j + i] = device::pack2<Element>(p.x * (dp_[4 * j + 2 * i] - shift.x),
+                                                p.y * (dp_[4 * j + 2 * i + 1] - shift.y));
+      }
+    }
+  }
+  static __device__ __forceinline__ float2 unpack(std::uint32_t word) {
+    if constexpr (std::is_same_v<Element, __half>) {
+      return __half22float2(reinterpret_cast<const __half2&>(word));
+    } else {
+      return make_float2(__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000u));
+    }
+  }
+
+  // dS, queries in the rows, for the reducer.
+  __device__ __forceinline__ void stage(const void* slot) {
+    const std::uint32_t place = ptx::shared_address(slot) + group_ * C::kQueryPanelBytes;
+    const int row = lane_ / 16 * 8 + lane_ % 8, chunk = 2 * (threadIdx.x / 32 % 4) + lane_ / 8 % 2;
+#pragma unroll
+    for (int i = 0; i < C::kBlockM / 16; i++) {
+      const std::uint32_t words[4] = {ds_[4 * i], ds_[4 * i + 1], ds_[4 * i + 2], ds_[4 * i + 3]};
+      ptx::stmatrix_x4<true>(place + i * (16 * 128) + ptx::swizzled_offset<128>(row, chunk), words);
+    }
+    ptx::fence_async_shared();
+    __syncwarp();
+    if (lane_ == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage_.ds_barriers.full[state_.slot]));
+  }
+
+  __device__ __forceinline__ void store(const AttentionTensor& t, const float (&x)[C::kHeadDim / 2], float scale,
+                                        int columns) {
+    if (t.data == nullptr) return;
+    Element* const base = static_cast<Element*>(t.data) + tile_.get(&KeyTile::batch) * t.batch_stride +
+                          tile_.get(&KeyTile::k_start) * t.sequence_stride +
+                          tile_.get(&KeyTile::kv_head) * t.head_stride;
+    store_rows(x, scale, base, t.sequence_stride,
+               tile_.get(&KeyTile::key) + 64 * group_ + 16 * (threadIdx.x / 32 % 4) + lane_ / 4,
+               tile_.get(&KeyTile::seqlen_k), 0, columns);
+  }
+
+  BackwardStorage<C>& storage_;
+  const BackwardParams& params_;
+  const int group_, lane_;
+  TileReader<C> tile_;
+  const std::uint32_t k_, v_;  ///< lower words of descriptors: this warpgroup's rows
+  std::uint32_t key_parity_ = 0;
+  device::PipelineState<C::kStages> state_{0};  ///< of q, d_o and (with the other parity) ds
+  int block_;
+  BlockRange whole_;
+  float d_k_[C::kHeadDim / 2], d_v_[C::kHeadDim / 2], s_[C::kBlockM / 2], dp_[C::kBlockM / 2];
+  std::uint32_t p_[C::kBlockM / 4], ds_[C::kBlockM / 4];
+};
+
+template <typename C>
+__global__ void __launch_bounds__(C::kThreads, 1)
+    backward_kernel(const __grid_constant__ BackwardMaps maps, const __grid_constant__ BackwardParams params) {
+  extern __shared__ __align__(1024) std::uint8_t shared[];
+  auto& storage = *reinterpret_cast<BackwardStorage<C>*>(shared);
+  if (threadIdx.x == 0) {
+    ptx::tma_prefetch(&maps.q);
+    ptx::tma_prefetch(&maps.k);
+    ptx::tma_prefetch(&maps.v);
+    ptx::tma_prefetch(&maps.d_o);
+    const auto init = [](auto& barriers, int slots, int writers, int readers) {
+      for (int i = 0; i < slots; i++) {
+        ptx::mbarrier_init(ptx::shared_address(&barriers.full[i]), writers);
+        ptx::mbarrier_init(ptx::shared_address(&barriers.empty[i]), readers);
+      }
+    };
+    init(storage.tile_barriers, 2, 1, C::kConsumerWarps + C::kReducerWarps);
+    init(storage.k_barriers, 1, 1, C::kConsumerWarps + C::kReducerWarps);
+    init(storage.v_barriers, 1, 1, C::kConsumerWarps);
+    init(storage.q_barriers, C::kStages, 1, C::kConsumerWarps);
+    init(storage.d_o_barriers, C::kStages, 1, C::kConsumerWarps);
+    init(storage.ds_barriers, C::kStages, C::kConsumerWarps, C::kReducerWarps);
+    ptx::fence_barrier_init();
+  }
+  __syncthreads();
+  const int role = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
+  if (role == 0) {
+    ptx::give_registers<C::kProducerRegisters>();
+    if (threadIdx.x < 32 && ptx::elect_one()) produce_blocks<C>(storage, maps, params);
+  } else if (role == 1) {
+    ptx::give_registers<C::kReducerRegisters>();
+    reduce_queries<C>(storage, params);
+  } else {
+    ptx::take_registers<C::kConsumerRegisters>();
+    KeyConsumer<C>(storage, params).run();
+  }
+}
+
+}  // namespace triage::attention::sm90

@@ -1,0 +1,93 @@
+// The backward's tiles, kBlockN keys of one KV head each, and the order of work on them.
+//
+// Tiles of a head come in ascending order of their keys, and each passes over its blocks of queries from the last to
+// the first. So the sum over the keys of one block's d_q can be taken in the order of the tiles (which makes it
+// repeatable) and hardly anybody waits: under a causal mask all tiles of a head begin with the same block, and a tile
+// that has been started before is one block ahead. It also waits for nobody that has not been started. And with a
+// causal mask, the first keys have the most queries: the heavy tiles are the early ones.
+#pragma once
+
+#include <cstdint>
+
+#include "attention/backward_rows.h"
+#include "attention/sm90_tiles.h"
+
+namespace triage::attention::sm90 {
+
+/// What all roles need to know of a tile.
+struct KeyTile {
+  static constexpr int kWords = 10;
+  int key;  ///< first key, -1: there are no more tiles
+  int kv_head, batch;
+  int k_start, seqlen_k;
+  int q_start, seqlen_q;
+  int q_block;               ///< block of padded rows (backward_rows.h) where the sequence starts
+  int block_begin, block_end;  ///< blocks of queries, of the sequence; begin >= end: none
+};
+static_assert(sizeof(KeyTile) == 4 * KeyTile::kWords, "read word by word");
+
+struct KeyTileOrder : Sequences {
+  int kv_heads;
+  int n_tiles;        ///< tiles of a head (of the longest sequence, if they vary)
+  int tiles;          ///< in all (unused if lengths of keys vary)
+  int heads_at_once;  ///< KV heads whose tiles take turns
+  VarlenPlan plan;    ///< with cu_seqlens_k
+  std::int32_t* counter;
+};
+
+/// Blocks of kBlockM queries of which some query attends some key of `first_key` .. `last_key`.
+template <int kBlockM>
+__device__ __forceinline__ BlockRange query_blocks(const Mask& mask, int seqlen_q, int first_key, int last_key) {
+  const int first_row = max(first_key - mask.shift_right, 0);
+  const int last_row = min(last_key + mask.shift_left, seqlen_q - 1);
+  if (first_row >= seqlen_q || last_row < 0 || first_key > last_key) return {0, 0};
+  return {first_row / kBlockM, last_row / kBlockM + 1};
+}
+
+/// Tiles of kBlockN keys that attend some query of block `block`: the converse of `query_blocks`.
+template <int kBlockM, int kBlockN>
+__device__ __forceinline__ BlockRange key_tiles(const Mask& mask, int seqlen_q, int block) {
+  const int row = block * kBlockM, last_row = min(row + kBlockM, seqlen_q) - 1;
+  return {mask.first_key(row) / kBlockN, mask.last_key(last_row) / kBlockN + 1};
+}
+
+/// Tile number `index`, counted over everything; false if there are no more.
+template <int kBlockM, int kBlockN>
+__device__ __forceinline__ bool find_key_tile(const KeyTileOrder& o, int index, KeyTile& tile) {
+  int heads = o.batch * o.kv_heads, tiles = o.n_tiles, sequence = -1;
+  if (o.plan.order == nullptr) {
+    if (index >= o.tiles) return false;
+  } else {
+    const std::int32_t* first = o.plan.first_tile;
+    heads = o.kv_heads;
+    if (index >= first[o.batch] * heads) return false;
+    int low = 0, high = o.batch;  // first[low] * heads <= index < first[high] * heads
+    while (high - low > 1) {
+      const int middle = (low + high) / 2;
+      (first[middle] * heads <= index ? low : high) = middle;
+    }
+    sequence = o.plan.order[low];
+    tiles = first[low + 1] - first[low];
+    index -= first[low] * heads;
+  }
+  const int group = index / (o.heads_at_once * tiles);
+  const int rest = index - group * o.heads_at_once * tiles;
+  const int size = min(o.heads_at_once, heads - group * o.heads_at_once), n = rest / size;
+  const int head = group * o.heads_at_once + rest - n * size;
+  tile.batch = sequence >= 0 ? sequence : head / o.kv_heads;
+  tile.kv_head = sequence >= 0 ? head : head - tile.batch * o.kv_heads;
+  tile.key = n * kBlockN;
+  tile.k_start = key_start(o, tile.batch);
+  tile.seqlen_k = key_count(o, tile.batch);
+  tile.q_start = query_start(o, tile.batch);
+  tile.seqlen_q = query_count(o, tile.batch);
+  tile.q_block = static_cast<int>(padded_start(o.cu_seqlens_q, o.seqlen_q, tile.batch, kBlockM) / kBlockM);
+  const Mask mask(tile.seqlen_q, tile.seqlen_k, o.window_left, o.window_right);
+  const BlockRange range =
+      query_blocks<kBlockM>(mask, tile.seqlen_q, tile.key, min(tile.key + kBlockN, tile.seqlen_k) - 1);
+  tile.block_begin = range.begin;
+  tile.block_end = range.end;
+  return true;
+}
+
+}  // namespace triage::attention::sm90
