@@ -37,7 +37,7 @@ Support can_run_backward(const AttentionProblem& problem, const Device& device) 
                        device.name + " offers " + std::to_string(device.shared_memory_per_block / 1024)};
   }
   const std::int64_t tiles = problem.batch * problem.kv_heads * (problem.seqlen_k / 128 + 1),
-                     blocks = problem.heads * (padded_rows(problem, 64) / 64);
+                     blocks = problem.heads * (padded_rows(problem, kBackwardRowBlock) / 64);
   if (std::max(tiles, blocks) >= kMaxLength) {
     return {false, "it counts tiles in 32 bits, and there are " + std::to_string(std::max(tiles, blocks))};
   }
@@ -45,8 +45,7 @@ Support can_run_backward(const AttentionProblem& problem, const Device& device) 
 }
 
 std::size_t backward_workspace_bytes(const AttentionProblem& problem, const Device&) {
-  const int head_dim = backward_head_dim(problem);
-  return backward_workspace(problem, backward_block_m(head_dim), head_dim).bytes;
+  return backward_workspace(problem).bytes;
 }
 
 #if TRIAGE_HAS_SM90

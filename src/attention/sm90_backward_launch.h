@@ -1,4 +1,4 @@
-// From a validated backward call to tensor maps, parameters and the launch. Included by the files that hold the
+// From a validated backward call to tensor maps, parameters and the launches. Included by the files that hold the
 // kernels' code.
 #pragma once
 
@@ -8,7 +8,8 @@
 #include <utility>
 
 #include "attention/result_params.h"
-#include "attention/sm90_backward.h"
+#include "attention/sm90_backward_keys.h"
+#include "attention/sm90_backward_queries.h"
 #include "attention/sm90_backward_tuning.h"
 #include "device/cuda_check.h"
 
@@ -16,98 +17,157 @@ namespace triage::attention::sm90 {
 
 void plan_varlen(const TileOrder& order, int block_m, cudaStream_t stream);  // sm90_plan.cu
 
-/// The plan counts tiles of queries and sorts by keys; here it is the other way round.
-inline TileOrder plan_of_keys(const KeyTileOrder& o) {
-  TileOrder swapped{};
-  static_cast<Sequences&>(swapped) = o;
-  std::swap(swapped.cu_seqlens_q, swapped.cu_seqlens_k);
-  std::swap(swapped.seqlen_q, swapped.seqlen_k);
-  swapped.plan = o.plan;
-  swapped.counter = o.counter;
-  return swapped;
-}
+/// What both passes need of a call.
+struct BackwardLaunch {
+  const AttentionBackwardCall& call;
+  const AttentionProblem& problem;
+  BackwardWorkspace workspace;
+  BackwardRows rows;
+  ResultParams result;
+  bool q_sliced, kv_sliced;
 
+  BackwardLaunch(const AttentionBackwardCall& call, int head_dim)
+      : call(call),
+        problem(call.forward.problem),
+        workspace(backward_workspace(problem)),
+        rows{kBackwardRowBlock, workspace.rows, place<float>(workspace.lse), place<float>(workspace.delta)},
+        result(result_params(call.forward)) {
+    const bool whole_panels = problem.head_dim == head_dim && problem.head_dim_v == head_dim;
+    q_sliced = whole_panels && !problem.varlen_q;
+    kv_sliced = whole_panels && !problem.varlen_k;
+  }
+  template <typename T>
+  T* place(std::size_t offset) const {
+    return reinterpret_cast<T*>(static_cast<char*>(call.forward.workspace.data) + offset);
+  }
+  cudaStream_t stream() const { return static_cast<cudaStream_t>(call.forward.stream); }
+  int multiprocessors() const { return call.forward.device->multiprocessors; }
+
+  /// Of Q or dO, boxes of `rows` rows.
+  CUtensorMap query_map(const AttentionTensor& t, int head_dim, int rows) const {
+    return attention_map(t, problem.dtype == DType::bfloat16, problem.varlen_q ? 1 : problem.batch,
+                         problem.varlen_q ? problem.total_q : problem.seqlen_q, problem.heads, head_dim, rows,
+                         q_sliced);
+  }
+  /// Of K or V.
+  CUtensorMap key_map(const AttentionTensor& t, int head_dim, int rows) const {
+    return attention_map(t, problem.dtype == DType::bfloat16, problem.varlen_k ? 1 : problem.batch,
+                         problem.varlen_k ? problem.total_k : problem.seqlen_k, problem.kv_heads, head_dim, rows,
+                         kv_sliced);
+  }
+  /// What both passes' parameters and maps have in common.
+  template <typename Params, typename Maps>
+  void fill(Params& p, Maps& maps, int query_rows, int key_rows) const {
+    p.rows = rows;
+    p.q_sliced = q_sliced;
+    p.kv_sliced = kv_sliced;
+    p.head_dim = problem.head_dim;
+    p.head_dim_v = problem.head_dim_v;
+    p.scale_log2 = result.scale_log2;
+    p.scale = call.forward.softmax_scale;
+    p.softcap = result.softcap;
+    maps.q = query_map(call.forward.q, problem.head_dim, query_rows);
+    maps.d_o = query_map(call.d_o, problem.head_dim_v, query_rows);
+    maps.k = key_map(call.forward.k, problem.head_dim, key_rows);
+    maps.v = key_map(call.forward.v, problem.head_dim_v, key_rows);
+    maps.zeros = map_of_zeros(call.forward.q.data, problem.dtype == DType::bfloat16);
+  }
+};
+
+/// d_k and d_v.
 template <typename C>
-void launch_backward(const AttentionBackwardCall& call) {
-  static_assert(sizeof(BackwardStorage<C>) <= C::kSharedLimit, "the configuration must fit the shared memory of a CTA");
-  const AttentionCall& forward = call.forward;
-  const AttentionProblem& problem = forward.problem;
-  const auto stream = static_cast<cudaStream_t>(forward.stream);
-  const bool bfloat16 = problem.dtype == DType::bfloat16;
-  const BackwardWorkspace w = backward_workspace(problem, C::kBlockM, C::kHeadDim);
-  auto* const bytes = static_cast<char*>(forward.workspace.data);
-
-  BackwardParams p{};
+void launch_key_gradient(const BackwardLaunch& l) {
+  static_assert(sizeof(KeyGradientStorage<C>) <= C::kSharedLimit, "the configuration must fit the shared memory");
+  KeyGradientParams p{};
+  KeyGradientMaps maps;
+  l.fill(p, maps, C::kBlockM, C::kBlockN);
+  p.d_k = l.call.d_k;
+  p.d_v = l.call.d_v;
   KeyTileOrder& order = p.order;
-  static_cast<Sequences&>(order) = sequences_of(forward);
-  order.kv_heads = static_cast<int>(problem.kv_heads);
+  static_cast<Sequences&>(order) = sequences_of(l.call.forward);
+  order.kv_heads = static_cast<int>(l.problem.kv_heads);
   order.n_tiles = (order.seqlen_k + C::kBlockN - 1) / C::kBlockN;
   order.tiles = order.batch * order.kv_heads * order.n_tiles;
-  order.heads_at_once = std::min(kHeadsAtOnce, problem.varlen_k ? order.kv_heads : order.batch * order.kv_heads);
-  order.counter = reinterpret_cast<std::int32_t*>(bytes + w.counter);
-  p.flags = reinterpret_cast<std::int32_t*>(bytes + w.flags);
-  p.sums = reinterpret_cast<float*>(bytes + w.sums);
-  p.rows = {C::kBlockM, w.rows, reinterpret_cast<float*>(bytes + w.lse), reinterpret_cast<float*>(bytes + w.delta)};
-  p.head_dim = problem.head_dim;
-  p.head_dim_v = problem.head_dim_v;
-  const ResultParams result = result_params(forward);
-  p.scale_log2 = result.scale_log2;
-  p.softcap = result.softcap;
-  p.scale = forward.softmax_scale;
-  p.d_q = call.d_q;
-  p.d_k = call.d_k;
-  p.d_v = call.d_v;
-
-  PrepareBackward prepare;
-  prepare.rows = p.rows;
-  prepare.zeros = bytes + w.counter;
-  prepare.zero_bytes = w.zero_bytes;
-  prepare.clear_unattended = true;
-  prepare_backward(call, prepare);
-  if (problem.varlen_k) {
-    auto* const words = reinterpret_cast<std::int32_t*>(bytes + w.plan);
+  order.heads_at_once = std::min(kKeyHeadsAtOnce, l.problem.varlen_k ? order.kv_heads : order.batch * order.kv_heads);
+  order.counter = l.place<std::int32_t>(l.workspace.key_counter);
+  if (l.problem.varlen_k) {
+    auto* const words = l.place<std::int32_t>(l.workspace.key_plan);
     order.plan = {words, words + order.batch};
-    plan_varlen(plan_of_keys(order), C::kBlockN, stream);
+    // The plan counts tiles of queries and sorts by keys; here it is the other way round.
+    TileOrder swapped{};
+    static_cast<Sequences&>(swapped) = order;
+    std::swap(swapped.cu_seqlens_q, swapped.cu_seqlens_k);
+    std::swap(swapped.seqlen_q, swapped.seqlen_k);
+    swapped.plan = order.plan;
+    swapped.counter = order.counter;
+    plan_varlen(swapped, C::kBlockN, l.stream());
   }
-  if (call.d_q.data == nullptr && call.d_k.data == nullptr && call.d_v.data == nullptr) return;
-
-  const bool whole_panels = problem.head_dim == C::kHeadDim && problem.head_dim_v == C::kHeadDim;
-  p.q_sliced = whole_panels && !problem.varlen_q;
-  p.kv_sliced = whole_panels && !problem.varlen_k;
-  const std::int64_t q_batch = problem.varlen_q ? 1 : problem.batch,
-                     q_rows = problem.varlen_q ? problem.total_q : problem.seqlen_q,
-                     k_batch = problem.varlen_k ? 1 : problem.batch,
-                     k_rows = problem.varlen_k ? problem.total_k : problem.seqlen_k;
-  const auto map_q = [&](const AttentionTensor& t, int head_dim) {
-    return attention_map(t, bfloat16, q_batch, q_rows, problem.heads, head_dim, C::kBlockM, p.q_sliced);
-  };
-  const auto map_k = [&](const AttentionTensor& t, int head_dim) {
-    return attention_map(t, bfloat16, k_batch, k_rows, problem.kv_heads, head_dim, C::kBlockN, p.kv_sliced);
-  };
-  BackwardMaps maps;
-  maps.q = map_q(forward.q, problem.head_dim);
-  maps.d_o = map_q(call.d_o, problem.head_dim_v);
-  maps.k = map_k(forward.k, problem.head_dim);
-  maps.v = map_k(forward.v, problem.head_dim_v);
-  maps.zeros = map_of_zeros(forward.q.data, bfloat16);
-
-  const auto kernel = backward_kernel<C>;
-  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(BackwardStorage<C>)),
+  const auto kernel = key_gradient_kernel<C>;
+  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(KeyGradientStorage<C>)),
              "cudaFuncSetAttribute of sm90 attention backward");
-  const int tiles = problem.varlen_k ? forward.device->multiprocessors : order.tiles;
-  kernel<<<std::min(tiles, forward.device->multiprocessors), C::kThreads, sizeof(BackwardStorage<C>), stream>>>(maps, p);
-  cuda_check(cudaGetLastError(), "launch of sm90 attention backward");
+  const int ctas = std::min(order.tiles, l.multiprocessors());
+  kernel<<<ctas, C::kThreads, sizeof(KeyGradientStorage<C>), l.stream()>>>(maps, p);
+  cuda_check(cudaGetLastError(), "launch of sm90 attention backward (d_k, d_v)");
 }
 
-template <int kHeadDim, int kBlockM>
+/// d_q.
+template <typename C>
+void launch_query_gradient(const BackwardLaunch& l) {
+  static_assert(sizeof(QueryGradientStorage<C>) <= C::kSharedLimit, "the configuration must fit the shared memory");
+  QueryGradientParams p{};
+  QueryGradientMaps maps;
+  l.fill(p, maps, 64, C::kBlockN);
+  p.d_q = l.call.d_q;
+  TileOrder& order = p.order;
+  static_cast<Sequences&>(order) = sequences_of(l.call.forward);
+  order.m_tiles = (order.seqlen_q + C::kBlockM - 1) / C::kBlockM;
+  order.tiles = order.batch * order.heads * order.m_tiles;
+  order.heaviest_first = heaviest_last(l.problem);
+  order.heads_at_once =
+      heads_at_once(kBackwardL2Share * static_cast<double>(l.call.forward.device->l2_bytes), l.multiprocessors() / 4,
+                    l.problem, l.problem.varlen_q ? l.problem.heads : l.problem.batch * l.problem.heads);
+  order.counter = l.place<std::int32_t>(l.workspace.query_counter);
+  if (l.problem.varlen_q) {
+    auto* const words = l.place<std::int32_t>(l.workspace.query_plan);
+    order.plan = {words, words + order.batch};
+    plan_varlen(order, C::kBlockM, l.stream());
+  }
+  const auto kernel = query_gradient_kernel<C>;
+  cuda_check(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(QueryGradientStorage<C>)),
+      "cudaFuncSetAttribute of sm90 attention backward");
+  const int ctas = std::min(order.tiles, l.multiprocessors());
+  kernel<<<ctas, C::kThreads, sizeof(QueryGradientStorage<C>), l.stream()>>>(maps, p);
+  cuda_check(cudaGetLastError(), "launch of sm90 attention backward (d_q)");
+}
+
+/// Statistics of the rows, then both passes.
+template <typename KeyConfig, typename QueryConfig>
+void launch_passes(const AttentionBackwardCall& call) {
+  static_assert(KeyConfig::kBlockM <= kBackwardRowBlock && kBackwardRowBlock % KeyConfig::kBlockM == 0,
+                "statistics are padded to whole blocks of queries");
+  const BackwardLaunch l(call, KeyConfig::kHeadDim);
+  PrepareBackward prepare;
+  prepare.rows = l.rows;
+  prepare.zeros = l.place<char>(l.workspace.key_counter);
+  prepare.zero_bytes = l.workspace.zero_bytes;
+  prepare_backward(call, prepare);
+  if (call.d_k.data != nullptr || call.d_v.data != nullptr) launch_key_gradient<KeyConfig>(l);
+  if (call.d_q.data != nullptr) launch_query_gradient<QueryConfig>(l);
+}
+
+/// @tparam kBlockM queries of a block of the pass over keys, kBlockN keys of a block of the pass over queries.
+template <int kHeadDim, int kBlockM, int kBlockN, int kStages>
 void launch_backward(const AttentionBackwardCall& call) {
+  const auto launch = [&]<typename Element, bool kCapped>() {
+    launch_passes<KeyGradientConfig<Element, kHeadDim, kBlockM, kCapped>,
+                  QueryGradientConfig<Element, kHeadDim, kBlockN, kStages, kCapped>>(call);
+  };
   const bool capped = call.forward.problem.softcap > 0.0f;
   if (call.forward.problem.dtype == DType::float16) {
-    capped ? launch_backward<BackwardConfig<__half, kHeadDim, kBlockM, true>>(call)
-           : launch_backward<BackwardConfig<__half, kHeadDim, kBlockM, false>>(call);
+    capped ? launch.template operator()<__half, true>() : launch.template operator()<__half, false>();
   } else {
-    capped ? launch_backward<BackwardConfig<__nv_bfloat16, kHeadDim, kBlockM, true>>(call)
-           : launch_backward<BackwardConfig<__nv_bfloat16, kHeadDim, kBlockM, false>>(call);
+    capped ? launch.template operator()<__nv_bfloat16, true>() : launch.template operator()<__nv_bfloat16, false>();
   }
 }
 

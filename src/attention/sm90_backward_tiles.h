@@ -1,10 +1,7 @@
 // The backward's tiles, kBlockN keys of one KV head each, and the order of work on them.
 //
-// Tiles of a head come in ascending order of their keys, and each passes over its blocks of queries from the last to
-// the first. So the sum over the keys of one block's d_q can be taken in the order of the tiles (which makes it
-// repeatable) and hardly anybody waits: under a causal mask all tiles of a head begin with the same block, and a tile
-// that has been started before is one block ahead. It also waits for nobody that has not been started. And with a
-// causal mask, the first keys have the most queries: the heavy tiles are the early ones.
+// Tiles come in ascending order of their keys: with a causal mask, the first keys have the most queries, and what is
+// heavy comes first.
 #pragma once
 
 #include <cstdint>
@@ -44,16 +41,9 @@ __device__ __forceinline__ BlockRange query_blocks(const Mask& mask, int seqlen_
   return {first_row / kBlockM, last_row / kBlockM + 1};
 }
 
-/// Tiles of kBlockN keys that attend some query of block `block`: the converse of `query_blocks`.
+/// Tile number `index`, counted over everything; false if there are no more. Statistics are padded to `row_block`.
 template <int kBlockM, int kBlockN>
-__device__ __forceinline__ BlockRange key_tiles(const Mask& mask, int seqlen_q, int block) {
-  const int row = block * kBlockM, last_row = min(row + kBlockM, seqlen_q) - 1;
-  return {mask.first_key(row) / kBlockN, mask.last_key(last_row) / kBlockN + 1};
-}
-
-/// Tile number `index`, counted over everything; false if there are no more.
-template <int kBlockM, int kBlockN>
-__device__ __forceinline__ bool find_key_tile(const KeyTileOrder& o, int index, KeyTile& tile) {
+__device__ __forceinline__ bool find_key_tile(const KeyTileOrder& o, int row_block, int index, KeyTile& tile) {
   int heads = o.batch * o.kv_heads, tiles = o.n_tiles, sequence = -1;
   if (o.plan.order == nullptr) {
     if (index >= o.tiles) return false;
@@ -73,7 +63,7 @@ __device__ __forceinline__ bool find_key_tile(const KeyTileOrder& o, int index, 
   const int group = index / (o.heads_at_once * tiles);
   const int rest = index - group * o.heads_at_once * tiles;
   const int size = min(o.heads_at_once, heads - group * o.heads_at_once), n = rest / size;
-  const int head = group * o.heads_at_once + rest - n * size;
+  const int head = group * o.heads_at_once + rest % size;
   tile.batch = sequence >= 0 ? sequence : head / o.kv_heads;
   tile.kv_head = sequence >= 0 ? head : head - tile.batch * o.kv_heads;
   tile.key = n * kBlockN;
@@ -81,7 +71,7 @@ __device__ __forceinline__ bool find_key_tile(const KeyTileOrder& o, int index, 
   tile.seqlen_k = key_count(o, tile.batch);
   tile.q_start = query_start(o, tile.batch);
   tile.seqlen_q = query_count(o, tile.batch);
-  tile.q_block = static_cast<int>(padded_start(o.cu_seqlens_q, o.seqlen_q, tile.batch, kBlockM) / kBlockM);
+  tile.q_block = static_cast<int>(padded_start(o.cu_seqlens_q, o.seqlen_q, tile.batch, row_block) / kBlockM);
   const Mask mask(tile.seqlen_q, tile.seqlen_k, o.window_left, o.window_right);
   const BlockRange range =
       query_blocks<kBlockM>(mask, tile.seqlen_q, tile.key, min(tile.key + kBlockN, tile.seqlen_k) - 1);

@@ -8,45 +8,58 @@
 
 namespace triage::attention::sm90 {
 
-/// KV heads whose tiles take turns. Few: the tiles of a head that run at once share what they read of Q and dO, and what
-/// they add to d_q, in L2. Many: they wait less for each other at the beginning.
-constexpr int kHeadsAtOnce = 8;
+/// KV heads whose tiles of keys take turns: few, so that the tiles of a head that run at once share Q and dO in L2.
+constexpr int kKeyHeadsAtOnce = 8;
+/// Of L2, for the keys and values of the heads whose queries are at work at once.
+constexpr double kBackwardL2Share = 0.65;
+/// Statistics of query rows are padded to this many; a multiple of every block of queries below.
+constexpr int kBackwardRowBlock = 128;
 
 constexpr std::size_t kBackwardSharedMemory = 227 * 1024;
 
-/// Queries of a block, and the head_dim as padded, of the kernel that takes such a problem.
-constexpr int backward_head_dim(const AttentionProblem& problem) {
+/// The head_dim as padded of the kernel that takes such a problem.
+inline int backward_head_dim(const AttentionProblem& problem) {
   return problem.head_dim <= 64 && problem.head_dim_v <= 64 ? 64 : 128;
 }
-constexpr int backward_block_m(int head_dim) { return head_dim == 64 ? 128 : 64; }
+
+// Tiles. Registers are accumulators of a thread.
+// clang-format off
+//
+// | pass    | head_dim | tile       | block        | registers         | why                                              |
+// |---------|----------|------------|--------------|-------------------|--------------------------------------------------|
+// | d_k d_v | 64       | 128 keys   | 128 queries  | 32+32 + 64+64     | K and V are read off shared memory half as often |
+// | d_k d_v | 128      | 128 keys   | 64 queries   | 64+64 + 32+32     | 128 queries would not fit                        |
+// | d_q     | 64       | 192 queries| 128 keys     | 32 + 64 (S or dP) | as above                                         |
+// | d_q     | 128      | 192 queries| 64 keys      | 64 + 32 (S or dP) | three warpgroups hide each other's exponentials  |
+//
+// clang-format on
 
 /// Offsets in the workspace, in bytes.
 struct BackwardWorkspace {
-  std::int64_t rows;                 ///< padded rows of a head
-  std::size_t counter, flags;        ///< the tile counter alone in its cache lines, and the flags behind: zeroed
-  std::size_t zero_bytes;            ///< of both
-  std::size_t lse, delta, sums, plan;
+  std::int64_t rows;  ///< padded rows of a head
+  std::size_t key_counter, query_counter;  ///< of tiles, each alone in its cache lines: zeroed
+  std::size_t zero_bytes;                  ///< of both
+  std::size_t lse, delta, key_plan, query_plan;
   std::size_t bytes;
 };
 
-inline BackwardWorkspace backward_workspace(const AttentionProblem& problem, int block_m, int head_dim) {
+inline BackwardWorkspace backward_workspace(const AttentionProblem& problem) {
   BackwardWorkspace w{};
-  std::size_t end = 0;
   const auto take = [&](std::size_t bytes) {
-    const std::size_t start = end;
-    end += (bytes + 255) / 256 * 256;
+    const std::size_t start = w.bytes;
+    w.bytes += (bytes + 255) / 256 * 256;
     return start;
   };
-  w.rows = padded_rows(problem, block_m);
-  const auto heads = static_cast<std::size_t>(problem.heads), rows = static_cast<std::size_t>(w.rows);
-  w.counter = take(256);
-  w.flags = take(heads * (rows / block_m) * 4 * sizeof(std::int32_t));
-  w.zero_bytes = end;
-  w.lse = take(heads * rows * sizeof(float));
-  w.delta = take(heads * rows * sizeof(float));
-  w.sums = take(heads * rows * head_dim * sizeof(float));
-  w.plan = take(problem.varlen_k ? (2 * static_cast<std::size_t>(problem.batch) + 1) * sizeof(std::int32_t) : 0);
-  w.bytes = end;
+  w.rows = padded_rows(problem, kBackwardRowBlock);
+  const std::size_t row_bytes = static_cast<std::size_t>(problem.heads) * static_cast<std::size_t>(w.rows) * 4;
+  const std::size_t plan_bytes = (2 * static_cast<std::size_t>(problem.batch) + 1) * sizeof(std::int32_t);
+  w.key_counter = take(256);
+  w.query_counter = take(256);
+  w.zero_bytes = w.bytes;
+  w.lse = take(row_bytes);
+  w.delta = take(row_bytes);
+  w.key_plan = take(problem.varlen_k ? plan_bytes : 0);
+  w.query_plan = take(problem.varlen_q ? plan_bytes : 0);
   return w;
 }
 

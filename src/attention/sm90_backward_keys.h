@@ -1,36 +1,27 @@
-// Attention backward on Hopper: d_q, d_k and d_v from one pass over the blocks.
+// Attention backward on Hopper, d_k and d_v: one of two passes (d_q: sm90_backward_queries.h; why two:
+// docs/attention_backward.md).
 //
 // A tile is kBlockN = 128 keys of one KV head, 64 per consumer warpgroup; it walks over the blocks of kBlockM queries
 // that attend it, of every query head of its group. Everything is computed transposed, keys in the rows: S^T = K Q^T and
 // dP^T = V dO^T come from shared memory into registers (wgmma), become P^T = exp2(S^T - lse) and
 // dS^T = P^T (dP^T - delta) there, and are the A operands of d_v += P^T dO and d_k += dS^T Q, whose accumulators stay in
-// registers for the whole tile. dS also goes to shared memory, where a third warpgroup, the reducer, multiplies
-// d_q = dS K and adds it up in global memory: so no additions stand in the load-store queue of the warpgroups that
-// multiply most.
-//
-// The tiles that attend one block of queries add to its d_q in a fixed order (sm90_backward_tiles.h), each warp of the
-// reducer with its own part and its own flag: the first one writes, those between add, the last one adds what is there to
-// what it has, scales and writes d_q. So sums are bitwise repeatable, and nothing needs zeroing or converting.
+// registers for the whole tile: nothing is added up in memory, so results are bitwise repeatable.
 //
 // | warps  | role     | work                                                              |
 // |--------|----------|-------------------------------------------------------------------|
 // | 0      | producer | takes tiles; TMA of K, V, Q, dO, lse, delta                       |
 // | 1-3    | idle     | (setmaxnreg needs whole warpgroups)                               |
-// | 4-7    | reducer  | d_q of every block                                                |
-// | 8-15   | consumer | 64 keys a warpgroup: S, dP, d_v, d_k                              |
+// | 4-11   | consumer | 64 keys a warpgroup: S, dP, d_v, d_k                              |
 //
-// | barrier     | arrivals                             | completes when                                      |
-// |-------------|--------------------------------------|-----------------------------------------------------|
-// | tile.full   | 1 (producer)                         | a tile's description is there                       |
-// | tile.empty  | consumer and reducer warps           | all have read it                                    |
-// | k, v.full   | 1 (producer) + bytes                 | the tile's keys (values) have arrived               |
-// | k.empty     | consumer and reducer warps           | nobody multiplies with them any more                |
-// | v.empty     | consumer warps                       |                                                     |
-// | q.full[i]   | 1 (producer) + bytes                 | a block's queries and lse have arrived              |
-// | d_o.full[i] | 1 (producer) + bytes                 | a block's dO and delta have arrived                 |
-// | q, d_o.empty| consumer warps                       |                                                     |
-// | ds.full[i]  | consumer warps                       | dS of a block lies in shared memory                 |
-// | ds.empty[i] | reducer warps                        | d_q has been multiplied                             |
+// | barrier      | arrivals                 | completes when                                      |
+// |--------------|--------------------------|-----------------------------------------------------|
+// | tile.full    | 1 (producer)             | a tile's description is there                       |
+// | tile.empty   | consumer warps           | all have done with the tile                         |
+// | k, v.full    | 1 (producer) + bytes     | the tile's keys (values) have arrived               |
+// | k, v.empty   | consumer warps           | nobody multiplies with them any more                |
+// | q.full[i]    | 1 (producer) + bytes     | a block's queries and lse have arrived              |
+// | d_o.full[i]  | 1 (producer) + bytes     | a block's dO and delta have arrived                 |
+// | q, d_o.empty | consumer warps           | nobody multiplies with them any more                |
 //
 // The method is FlashAttention's (Dao, arXiv 2307.08691; Shah et al., arXiv 2407.08608).
 #pragma once
@@ -39,16 +30,15 @@
 #include <cuda_fp16.h>
 
 #include "attention/sm90_backward_tiles.h"
+#include "attention/sm90_backward_values.h"
 #include "attention/sm90_copy.h"
-#include "device/epilogue.h"
 #include "device/pipeline.h"
 #include "device/softmax.h"
 #include "ptx/cluster.h"
 #include "ptx/elect.h"
-#include "ptx/global_memory.h"
+#include "ptx/forget.h"
 #include "ptx/setmaxnreg.h"
 #include "ptx/shared_memory.h"
-#include "ptx/stmatrix.h"
 #include "ptx/tma.h"
 #include "ptx/wgmma.h"
 
@@ -57,67 +47,59 @@ namespace triage::attention::sm90 {
 /// @tparam kHeadDim of all tensors; smaller ones are padded with zeros by TMA.
 /// @tparam kCapped with softcap.
 template <typename ElementT, int kHeadDimT, int kBlockMT, bool kCappedT>
-struct BackwardConfig {
+struct KeyGradientConfig {
   using Element = ElementT;
   static constexpr bool kCapped = kCappedT;
   static constexpr int kHeadDim = kHeadDimT, kBlockM = kBlockMT;
-  static constexpr int kStages = 2;  ///< of Q, dO and dS, which go in step
+  static constexpr int kStages = 2;  ///< of Q and dO, which go in step
   static constexpr int kGroups = 2, kBlockN = 64 * kGroups;
-  static constexpr int kThreads = 128 * (kGroups + 2);
+  static constexpr int kThreads = 128 * (kGroups + 1);
   static constexpr int kPanels = kHeadDim / 64;  ///< of 64 columns in shared memory
   static constexpr int kKeyPanelBytes = kBlockN * 128, kQueryPanelBytes = kBlockM * 128;
   static constexpr int kKeyBytes = kPanels * kKeyPanelBytes, kQueryBytes = kPanels * kQueryPanelBytes;
-  static constexpr int kDsBytes = kGroups * kQueryPanelBytes;  ///< a panel of 64 keys per consumer
-  static constexpr int kConsumerWarps = 4 * kGroups, kReducerWarps = 4;
-  static constexpr int kProducerRegisters = 24, kReducerRegisters = 72, kConsumerRegisters = 208;
+  static constexpr int kConsumerWarps = 4 * kGroups;
+  static constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
   static constexpr int kSharedLimit = 227 * 1024;
 
   static_assert(kHeadDim % 64 == 0, "whole panels of 64 columns");
-  static_assert(kBlockM % 64 == 0, "the reducer multiplies 64 queries at a time");
-  static_assert(kProducerRegisters + kReducerRegisters + kGroups * kConsumerRegisters <= 512,
-                "the registers of one SM, by warpgroup");
-  static_assert(kHeadDim + kBlockM + 8 <= kConsumerRegisters, "d_k, d_v, S and dP are registers of a thread");
+  static_assert(kHeadDim + kBlockM + 32 <= kConsumerRegisters, "d_k, d_v, S and dP are registers of a thread");
 };
 
 template <typename C>
-struct BackwardStorage {
+struct KeyGradientStorage {
   alignas(1024) std::uint8_t k[C::kKeyBytes];
   alignas(1024) std::uint8_t v[C::kKeyBytes];
   alignas(1024) std::uint8_t q[C::kStages][C::kQueryBytes];
   alignas(1024) std::uint8_t d_o[C::kStages][C::kQueryBytes];
-  alignas(1024) std::uint8_t ds[C::kStages][C::kDsBytes];
   alignas(16) float lse[C::kStages][C::kBlockM];
   alignas(16) float delta[C::kStages][C::kBlockM];
   device::PipelineBarriers<C::kStages> q_barriers, d_o_barriers;
-  device::PipelineBarriers<C::kStages> ds_barriers;
   device::PipelineBarriers<1> k_barriers, v_barriers;
   device::PipelineBarriers<2> tile_barriers;
   KeyTile tiles[2];
 };
 
-struct BackwardParams {
+struct KeyGradientParams {
   KeyTileOrder order;
   BackwardRows rows;
   bool q_sliced, kv_sliced;  ///< how the tensor maps are made: see sm90_copy.h
   int head_dim, head_dim_v;
   float scale_log2;  ///< from logits (capped ones: tanh) to powers of 2
-  float scale;       ///< of d_q and d_k
+  float scale;       ///< of d_k
   device::Softcap softcap;
-  AttentionTensor d_q, d_k, d_v;
-  float* sums;          ///< [heads, rows, kHeadDim] in the order of the reducer's registers
-  std::int32_t* flags;  ///< [heads, blocks of rows, kReducerWarps]: how many tiles have added
+  AttentionTensor d_k, d_v;
 };
 
-struct BackwardMaps {
+struct KeyGradientMaps {
   CUtensorMap q, k, v, d_o, zeros;
 };
 
-/// Descriptions of tiles as consumers and reducer read them. Little of a description is kept in registers, which are
+/// Descriptions of tiles as consumers read them. Little of a description is kept in registers, which are
 /// scarce: so each stays in its slot until the warp has done with the tile.
 template <typename C>
 class TileReader {
  public:
-  __device__ __forceinline__ explicit TileReader(BackwardStorage<C>& storage) : storage_(storage) {}
+  __device__ __forceinline__ explicit TileReader(KeyGradientStorage<C>& storage) : storage_(storage) {}
   __device__ __forceinline__ void wait() {
     ptx::mbarrier_wait(ptx::shared_address(&storage_.tile_barriers.full[state_.slot]), state_.parity);
   }
@@ -132,14 +114,14 @@ class TileReader {
   }
 
  private:
-  BackwardStorage<C>& storage_;
+  KeyGradientStorage<C>& storage_;
   device::PipelineState<2> state_{0};
 };
 
 /// One thread.
 template <typename C>
-__device__ __forceinline__ void produce_blocks(BackwardStorage<C>& storage, const BackwardMaps& maps,
-                                               const BackwardParams& params) {
+__device__ __forceinline__ void produce_blocks(KeyGradientStorage<C>& storage, const KeyGradientMaps& maps,
+                                               const KeyGradientParams& params) {
   const KeyTileOrder& order = params.order;
   device::PipelineState<C::kStages> q_state(1), d_o_state(1);
   device::PipelineState<1> key_state(1);
@@ -147,7 +129,7 @@ __device__ __forceinline__ void produce_blocks(BackwardStorage<C>& storage, cons
   int index = blockIdx.x;
   for (;;) {
     KeyTile tile{};
-    const bool more = find_key_tile<C::kBlockM, C::kBlockN>(order, index, tile);
+    const bool more = find_key_tile<C::kBlockM, C::kBlockN>(order, params.rows.block, index, tile);
     if (!more) tile.key = -1;
     ptx::mbarrier_wait(ptx::shared_address(&storage.tile_barriers.empty[tile_state.slot]), tile_state.parity);
     {
@@ -189,7 +171,7 @@ __device__ __forceinline__ void produce_blocks(BackwardStorage<C>& storage, cons
 #pragma unroll 1
     for (int head = tile.kv_head * order.kv_group; head < (tile.kv_head + 1) * order.kv_group; head++) {
 #pragma unroll 1
-      for (int block = tile.block_end - 1; block >= tile.block_begin; block--) {
+      for (int block = tile.block_begin; block < tile.block_end; block++) {
         load_queries(storage.q, storage.lse, params.rows.lse_log2, maps.q, storage.q_barriers, q_state, params.head_dim,
                      head, block);
         if (!keys_loaded) load_keys(storage.k, maps.k, storage.k_barriers, params.head_dim);
@@ -207,144 +189,16 @@ __device__ __forceinline__ void produce_blocks(BackwardStorage<C>& storage, cons
   }
 }
 
-/// 64 rows x 64 columns of accumulators times `scale`, into memory: this lane's rows are `rows`, those from `row_end` on
-/// and columns from `columns` on are left out. Four lanes exchange, so that each writes 16 bytes.
-template <typename Element, int kCount>
-__device__ __forceinline__ void store_rows(const float (&x)[kCount], float scale, Element* base, std::int64_t stride,
-                                           int row, int row_end, int first_column, int columns) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int i = 0; i < 2; i++) {
-    const int r = row + 8 * i;
-    Element* const to = base + r * stride;
-#pragma unroll
-    for (int j = 0; j < kCount / 4; j += 4) {
-      std::uint32_t words[4];
-#pragma unroll
-      for (int t = 0; t < 4; t++) {
-        words[t] = device::pack2<Element>(x[4 * (j + t) + 2 * i] * scale, x[4 * (j + t) + 2 * i + 1] * scale);
-      }
-      device::transpose_across_quad(words, lane % 4);
-      const int column = first_column + 8 * (j + lane % 4);
-      if (r < row_end && column < columns) {
-        *reinterpret_cast<uint4*>(to + column) = make_uint4(words[0], words[1], words[2], words[3]);
-      }
-    }
-  }
-}
-
-/// The warpgroup that computes d_q.
-template <typename C>
-__device__ __forceinline__ void reduce_queries(BackwardStorage<C>& storage, const BackwardParams& params) {
-  using Element = typename C::Element;
-  const KeyTileOrder& order = params.order;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-  const std::uint32_t k = ptx::descriptor_lower(ptx::shared_address(storage.k)),
-                      ds = ptx::descriptor_lower(ptx::shared_address(storage.ds));
-  constexpr std::uint32_t kUpper = ptx::descriptor_upper(1024, ptx::Swizzle::bytes128);
-  TileReader<C> tile(storage);
-  device::PipelineState<1> key_state(0);
-  device::PipelineState<C::kStages> ds_state(0);
-  const int blocks = static_cast<int>(params.rows.rows / C::kBlockM);
-  for (;; tile.release()) {
-    tile.wait();
-    const int key = tile.get(&KeyTile::key);
-    if (key < 0) return;
-    ptx::mbarrier_wait(ptx::shared_address(&storage.k_barriers.full[0]), key_state.parity);
-    key_state.advance();
-    const int block_begin = tile.get(&KeyTile::block_begin), block_end = tile.get(&KeyTile::block_end);
-    const int first_head = tile.get(&KeyTile::kv_head) * order.kv_group;
-#pragma unroll 1
-    for (int head = first_head; head < first_head + order.kv_group; head++) {
-#pragma unroll 1
-      for (int block = block_end - 1; block >= block_begin; block--) {
-        int rank, last;
-        {
-          const int seqlen_q = tile.get(&KeyTile::seqlen_q);
-          const Mask mask(seqlen_q, tile.get(&KeyTile::seqlen_k), order.window_left, order.window_right);
-          const BlockRange tiles = key_tiles<C::kBlockM, C::kBlockN>(mask, seqlen_q, block);
-          rank = key / C::kBlockN - tiles.begin;
-          last = tiles.end - tiles.begin - 1;
-        }
-        const int place = head * blocks + tile.get(&KeyTile::q_block) + block;
-        std::int32_t* const flag = params.flags + static_cast<std::int64_t>(place) * C::kReducerWarps + warp;
-        ptx::mbarrier_wait(ptx::shared_address(&storage.ds_barriers.full[ds_state.slot]), ds_state.parity);
-#pragma unroll 1
-        for (int part = 0; part < C::kBlockM / 64 * C::kPanels; part++) {
-          const int row = part / C::kPanels * 64, panel = part % C::kPanels;
-          float d_q[32];
-          const std::uint32_t a = ds + ds_state.slot * (C::kDsBytes / 16) + row * (128 / 16),
-                              b = k + panel * (C::kKeyPanelBytes / 16);
-          ptx::wgmma_fence();
-#pragma unroll
-          for (int i = 0; i < C::kBlockN / 16; i++) {
-            ptx::wgmma<Element, 64, ptx::Major::k, ptx::Major::mn>(
-                d_q, ptx::descriptor(kUpper, a + i / 4 * (C::kQueryPanelBytes / 16) + i % 4 * 2),
-                ptx::descriptor(kUpper, b + i * (16 * 128 / 16)), i > 0);
-          }
-          ptx::wgmma_commit();
-          if (part == 0 && rank > 0) ptx::acquire_reached(flag, rank);
-          ptx::wgmma_wait<0>();
-          ptx::wgmma_settle(d_q);
-          if (part == C::kBlockM / 64 * C::kPanels - 1) {
-            if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage.ds_barriers.empty[ds_state.slot]));
-          }
-          float* const sums = params.sums + static_cast<std::int64_t>(place) * (C::kBlockM * C::kHeadDim) +
-                              part * (64 * 64) + threadIdx.x % 128 * 4;
-          if (rank < last) {
-            if (rank == 0) {
-#pragma unroll
-              for (int j = 0; j < 8; j++) {
-                __stcg(reinterpret_cast<float4*>(sums + j * 512),
-                       make_float4(d_q[4 * j], d_q[4 * j + 1], d_q[4 * j + 2], d_q[4 * j + 3]));
-              }
-            } else {
-#pragma unroll
-              for (int j = 0; j < 8; j++) {
-                ptx::reduce_add_4(sums + j * 512, d_q[4 * j], d_q[4 * j + 1], d_q[4 * j + 2], d_q[4 * j + 3]);
-              }
-            }
-          } else if (params.d_q.data != nullptr) {
-            if (rank > 0) {
-#pragma unroll
-              for (int j = 0; j < 8; j++) {
-                const float4 x = __ldcg(reinterpret_cast<const float4*>(sums + j * 512));
-                d_q[4 * j] += x.x;
-                d_q[4 * j + 1] += x.y;
-                d_q[4 * j + 2] += x.z;
-                d_q[4 * j + 3] += x.w;
-              }
-            }
-            Element* const out = static_cast<Element*>(params.d_q.data) +
-                                 tile.get(&KeyTile::batch) * params.d_q.batch_stride +
-                                 tile.get(&KeyTile::q_start) * params.d_q.sequence_stride +
-                                 head * params.d_q.head_stride;
-            store_rows(d_q, params.scale, out, params.d_q.sequence_stride,
-                       block * C::kBlockM + row + warp * 16 + lane / 4, tile.get(&KeyTile::seqlen_q), panel * 64,
-                       params.head_dim);
-          }
-        }
-        ds_state.advance();
-        if (rank < last) {
-          __syncwarp();
-          if (lane == 0) ptx::release_add(flag, 1);
-        }
-      }
-    }
-    if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage.k_barriers.empty[0]));
-  }
-}
-
 /// One warpgroup's 64 keys of every tile.
 template <typename C>
 class KeyConsumer {
  public:
   using Element = typename C::Element;
 
-  __device__ __forceinline__ KeyConsumer(BackwardStorage<C>& storage, const BackwardParams& params)
+  __device__ __forceinline__ KeyConsumer(KeyGradientStorage<C>& storage, const KeyGradientParams& params)
       : storage_(storage),
         params_(params),
-        group_(__shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 2),
+        group_(__shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1),
         lane_(threadIdx.x % 32),
         tile_(storage),
         k_(ptx::descriptor_lower(ptx::shared_address(storage.k) + group_ * (64 * 128))),
@@ -362,9 +216,9 @@ class KeyConsumer {
       ptx::mbarrier_wait(ptx::shared_address(&storage_.v_barriers.full[0]), key_parity_);
       key_parity_ ^= 1;
 #pragma unroll 1
-      for (int head = 0; head < params_.order.kv_group; head++) {
+      for (int i = 0; i < params_.order.kv_group; i++) {
 #pragma unroll 1
-        for (block_ = end - 1; block_ >= begin; block_--) step();
+        for (block_ = begin; block_ < end; block_++) step();
       }
       if (lane_ == 0) {
         ptx::mbarrier_arrive(ptx::shared_address(&storage_.k_barriers.empty[0]));
@@ -381,6 +235,7 @@ class KeyConsumer {
   // d = keys * queries^T, both from shared memory.
   __device__ __forceinline__ void multiply_scores(float (&d)[C::kBlockM / 2], std::uint32_t keys, const void* queries) {
     const std::uint32_t b = ptx::descriptor_lower(ptx::shared_address(queries));
+    ptx::forget(d);
     ptx::wgmma_fence();
 #pragma unroll
     for (int i = 0; i < C::kHeadDim / 16; i++) {
@@ -404,25 +259,20 @@ class KeyConsumer {
     ptx::wgmma_commit();
   }
 
+  // One block of queries. Nothing is in flight at the end: ptxas would serialise the products.
   __device__ __forceinline__ void step() {
     const int slot = state_.slot;
     ptx::mbarrier_wait(ptx::shared_address(&storage_.q_barriers.full[slot]), state_.parity);
     ptx::mbarrier_wait(ptx::shared_address(&storage_.d_o_barriers.full[slot]), state_.parity);
     multiply_scores(s_, k_, storage_.q[slot]);
-    ptx::wgmma_wait<0>();
-    ptx::wgmma_settle(s_);
-    if (block_ >= whole_.begin && block_ < whole_.end) {
-      exponentiate<false>(storage_.lse[slot]);
-    } else {
-      exponentiate<true>(storage_.lse[slot]);
-    }
     multiply_scores(dp_, v_, storage_.d_o[slot]);
-    multiply_rows(d_v_, p_, storage_.d_o[slot]);
     ptx::wgmma_wait<1>();
+    ptx::wgmma_settle(s_);
+    exponentiate(storage_.lse[slot]);
+    ptx::wgmma_wait<0>();
     ptx::wgmma_settle(dp_);
+    multiply_rows(d_v_, p_, storage_.d_o[slot]);
     differentiate(storage_.delta[slot]);
-    ptx::mbarrier_wait(ptx::shared_address(&storage_.ds_barriers.empty[slot]), state_.parity ^ 1);
-    stage(storage_.ds[slot]);
     multiply_rows(d_k_, ds_, storage_.q[slot]);
     ptx::wgmma_wait<1>();
     ptx::wgmma_settle(d_v_);
@@ -449,6 +299,13 @@ class KeyConsumer {
   }
 
   // P^T from S^T, packed; with softcap, ds_ becomes P^T times the derivative of the cap.
+  __device__ __forceinline__ void exponentiate(const float* lse) {
+    if (block_ >= whole_.begin && block_ < whole_.end) {
+      exponentiate<false>(lse);
+    } else {
+      exponentiate<true>(lse);
+    }
+  }
   template <bool kMasked>
   __device__ __forceinline__ void exponentiate(const float* lse) {
     if constexpr (C::kCapped) device::cap_logits(s_, params_.softcap);
@@ -497,32 +354,11 @@ class KeyConsumer {
       const float2 shift = *reinterpret_cast<const float2*>(delta + 8 * j + lane_ % 4 * 2);
 #pragma unroll
       for (int i = 0; i < 2; i++) {
-        const float2 p = unpack(C::kCapped ? ds_[2 * j + i] : p_[2 * j + i]);
+        const float2 p = unpack2<Element>(C::kCapped ? ds_[2 * j + i] : p_[2 * j + i]);
         ds_[2 * j + i] = device::pack2<Element>(p.x * (dp_[4 * j + 2 * i] - shift.x),
                                                 p.y * (dp_[4 * j + 2 * i + 1] - shift.y));
       }
     }
-  }
-  static __device__ __forceinline__ float2 unpack(std::uint32_t word) {
-    if constexpr (std::is_same_v<Element, __half>) {
-      return __half22float2(reinterpret_cast<const __half2&>(word));
-    } else {
-      return make_float2(__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000u));
-    }
-  }
-
-  // dS, queries in the rows, for the reducer.
-  __device__ __forceinline__ void stage(const void* slot) {
-    const std::uint32_t place = ptx::shared_address(slot) + group_ * C::kQueryPanelBytes;
-    const int row = lane_ / 16 * 8 + lane_ % 8, chunk = 2 * (threadIdx.x / 32 % 4) + lane_ / 8 % 2;
-#pragma unroll
-    for (int i = 0; i < C::kBlockM / 16; i++) {
-      const std::uint32_t words[4] = {ds_[4 * i], ds_[4 * i + 1], ds_[4 * i + 2], ds_[4 * i + 3]};
-      ptx::stmatrix_x4<true>(place + i * (16 * 128) + ptx::swizzled_offset<128>(row, chunk), words);
-    }
-    ptx::fence_async_shared();
-    __syncwarp();
-    if (lane_ == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage_.ds_barriers.full[state_.slot]));
   }
 
   __device__ __forceinline__ void store(const AttentionTensor& t, const float (&x)[C::kHeadDim / 2], float scale,
@@ -536,13 +372,13 @@ class KeyConsumer {
                tile_.get(&KeyTile::seqlen_k), 0, columns);
   }
 
-  BackwardStorage<C>& storage_;
-  const BackwardParams& params_;
+  KeyGradientStorage<C>& storage_;
+  const KeyGradientParams& params_;
   const int group_, lane_;
   TileReader<C> tile_;
   const std::uint32_t k_, v_;  ///< lower words of descriptors: this warpgroup's rows
   std::uint32_t key_parity_ = 0;
-  device::PipelineState<C::kStages> state_{0};  ///< of q, d_o and (with the other parity) ds
+  device::PipelineState<C::kStages> state_{0};  ///< of q and d_o
   int block_;
   BlockRange whole_;
   float d_k_[C::kHeadDim / 2], d_v_[C::kHeadDim / 2], s_[C::kBlockM / 2], dp_[C::kBlockM / 2];
@@ -551,9 +387,9 @@ class KeyConsumer {
 
 template <typename C>
 __global__ void __launch_bounds__(C::kThreads, 1)
-    backward_kernel(const __grid_constant__ BackwardMaps maps, const __grid_constant__ BackwardParams params) {
+    key_gradient_kernel(const __grid_constant__ KeyGradientMaps maps, const __grid_constant__ KeyGradientParams params) {
   extern __shared__ __align__(1024) std::uint8_t shared[];
-  auto& storage = *reinterpret_cast<BackwardStorage<C>*>(shared);
+  auto& storage = *reinterpret_cast<KeyGradientStorage<C>*>(shared);
   if (threadIdx.x == 0) {
     ptx::tma_prefetch(&maps.q);
     ptx::tma_prefetch(&maps.k);
@@ -565,22 +401,17 @@ __global__ void __launch_bounds__(C::kThreads, 1)
         ptx::mbarrier_init(ptx::shared_address(&barriers.empty[i]), readers);
       }
     };
-    init(storage.tile_barriers, 2, 1, C::kConsumerWarps + C::kReducerWarps);
-    init(storage.k_barriers, 1, 1, C::kConsumerWarps + C::kReducerWarps);
+    init(storage.tile_barriers, 2, 1, C::kConsumerWarps);
+    init(storage.k_barriers, 1, 1, C::kConsumerWarps);
     init(storage.v_barriers, 1, 1, C::kConsumerWarps);
     init(storage.q_barriers, C::kStages, 1, C::kConsumerWarps);
     init(storage.d_o_barriers, C::kStages, 1, C::kConsumerWarps);
-    init(storage.ds_barriers, C::kStages, C::kConsumerWarps, C::kReducerWarps);
     ptx::fence_barrier_init();
   }
   __syncthreads();
-  const int role = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
-  if (role == 0) {
+  if (threadIdx.x < 128) {
     ptx::give_registers<C::kProducerRegisters>();
     if (threadIdx.x < 32 && ptx::elect_one()) produce_blocks<C>(storage, maps, params);
-  } else if (role == 1) {
-    ptx::give_registers<C::kReducerRegisters>();
-    reduce_queries<C>(storage, params);
   } else {
     ptx::take_registers<C::kConsumerRegisters>();
     KeyConsumer<C>(storage, params).run();
