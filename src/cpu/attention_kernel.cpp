@@ -16,6 +16,7 @@
 
 #include "cpu/attention_kernels.h"
 #include "cpu/attention_sequence.h"
+#include "cpu/attention_tiles.h"
 #include "cpu/epilogue.h"
 #include "cpu/pack.h"
 #include "cpu/parallel.h"
@@ -25,31 +26,12 @@
 namespace triage::cpu::TRIAGE_ISA {
 namespace {
 
-constexpr int kRows = 128;  // a multiple of every strip's rows
-constexpr int kKeys = 96;   // whole panels for every vector width
+constexpr int kRows = kAttentionRows, kKeys = kAttentionKeys;
 // Products for which it is not worth waking another thread.
 constexpr double kProductsPerThread = 1 << 16;
 
 template <class T>
 constexpr int kKeyPanels = kKeys / kPanelColumns<T>;
-static_assert(kKeys % kPanelColumns<float> == 0 && kKeys % kPanelColumns<double> == 0,
-              "keys are packed in whole panels");
-
-/// tanh within a few ulp, without branches, so that loops over it become vector code: Cephes' polynomial near 0, where
-/// 1 - 2 / (exp(2x) + 1) would lose digits, and that elsewhere.
-static inline float tanh_of(float x) {
-  const float size = x < 0 ? -x : x;
-  const float square = x * x;
-  float p = -5.70498872745e-3f;
-  p = p * square + 2.06390887954e-2f;
-  p = p * square - 5.37397155531e-2f;
-  p = p * square + 1.33314422036e-1f;
-  p = p * square - 3.33332819422e-1f;
-  const float near = x + x * square * p;
-  const float far = 1.0f - 2.0f / (exp_of(2.0f * size) + 1.0f);
-  return size < 0.625f ? near : x < 0 ? -far : far;
-}
-static inline double tanh_of(double x) { return std::tanh(x); }
 
 /// Scratch of one thread. Sums lie by panel: element (row, column c of panel p) at begin(p) * kRows + row * width(p) +
 /// c.
@@ -165,30 +147,11 @@ class Attention {
     }
   }
 
-  /// panel[d][n] = K[key + n][d] for n < keys, 0 for the rest; through a small square, as pack_panel does.
+  /// panel[d][n] = K[key + n][d] for n < keys, 0 for the rest.
   void pack_keys(const Tile& tile, std::int64_t key, int keys, T* panel) const {
-    constexpr int kSide = 16;
-    const int dim = problem_.head_dim;
     const Storage* k = static_cast<const Storage*>(call_.k.data);
-    T square[kSide][kSide];
-    for (int n = 0; n < kColumns; n += kSide) {
-      const int count = kColumns - n < kSide ? kColumns - n : kSide;
-      const Storage* rows[kSide];
-      for (int i = 0; i < count && n + i < keys; ++i)
-        rows[i] = k + key_offset(call_, call_.k, tile.sequence, tile.b, key + n + i, tile.kv_head);
-      for (int d = 0; d < dim; d += kSide) {
-        const int depth = dim - d < kSide ? dim - d : kSide;
-        for (int i = 0; i < count; ++i) {
-          if (n + i < keys) {
-            widen_row(rows[i] + d, depth, square[i]);
-          } else {
-            for (int j = 0; j < depth; ++j) square[i][j] = 0;
-          }
-        }
-        for (int j = 0; j < depth; ++j)
-          for (int i = 0; i < count; ++i) panel[(d + j) * kColumns + n + i] = square[i][j];
-      }
-    }
+    const auto row = [&](int n) { return k + key_offset(call_, call_.k, tile.sequence, tile.b, key + n, tile.kv_head); };
+    pack_transposed<Storage>(row, keys, problem_.head_dim, panel);
   }
 
   /// Row r of S becomes weights exp(logit - maximum); sum and O follow a new maximum.

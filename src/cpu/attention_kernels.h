@@ -1,4 +1,4 @@
-// What src/cpu/attention_kernel.cpp and attention_oracle_kernel.cpp define, once per instruction set.
+// What src/cpu/attention_*kernel.cpp define, once per instruction set.
 #pragma once
 
 #include <cstddef>
@@ -19,12 +19,19 @@ struct CpuAttentionKernel {
   void (*run)(const AttentionCall& call, int threads);
 };
 
+/// The same of the backward.
+struct CpuAttentionBackwardKernel {
+  std::size_t (*workspace_bytes)(const AttentionProblem&, int threads);
+  void (*run)(const AttentionBackwardCall& call, int threads);
+};
+
 /// AttentionOracle::compute.
 using AttentionOracleFunction = void (*)(const AttentionCall&, const AttentionRow&, AttentionRowResult*);
 
 /// What this machine runs: the widest instruction set that the build holds (see runnable_kernels in kernels.h).
 struct AttentionKernelSet {
   const CpuAttentionKernel* forward;
+  const CpuAttentionBackwardKernel* backward;
   AttentionOracleFunction oracle_row;
 };
 const AttentionKernelSet& runnable_attention();
@@ -32,6 +39,7 @@ const AttentionKernelSet& runnable_attention();
 #define TRIAGE_DECLARE_CPU_ATTENTION(isa)                                                            \
   namespace isa {                                                                                    \
   extern const CpuAttentionKernel attention_forward;                                                 \
+  extern const CpuAttentionBackwardKernel attention_backward;                                        \
   void compute_attention_row(const AttentionCall&, const AttentionRow&, AttentionRowResult* result); \
   }
 TRIAGE_DECLARE_CPU_ATTENTION(baseline)

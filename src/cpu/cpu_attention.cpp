@@ -1,4 +1,4 @@
-// The CPU family's attention row: what it takes, and which instruction set serves it.
+// The CPU family's attention rows: what they take, and which instruction set serves them.
 #include "cpu/cpu_attention.h"
 
 #include <string_view>
@@ -17,10 +17,10 @@ const cpu::AttentionKernelSet& cpu::runnable_attention() {
   static const AttentionKernelSet set = [] {
 #if TRIAGE_HAS_X86_ISAS
     const std::string_view isa = runnable_kernels().front().isa;
-    if (isa == "avx512") return AttentionKernelSet{&avx512::attention_forward, avx512::compute_attention_row};
-    if (isa == "avx2") return AttentionKernelSet{&avx2::attention_forward, avx2::compute_attention_row};
+    if (isa == "avx512") return AttentionKernelSet{&avx512::attention_forward, &avx512::attention_backward, avx512::compute_attention_row};
+    if (isa == "avx2") return AttentionKernelSet{&avx2::attention_forward, &avx2::attention_backward, avx2::compute_attention_row};
 #endif
-    return AttentionKernelSet{&baseline::attention_forward, baseline::compute_attention_row};
+    return AttentionKernelSet{&baseline::attention_forward, &baseline::attention_backward, baseline::compute_attention_row};
   }();
   return set;
 }
@@ -32,20 +32,35 @@ Support can_run(const AttentionProblem&, const Device& device) {
   return {};
 }
 
-std::size_t workspace_bytes(const AttentionProblem& problem, const Device&) {
+std::size_t forward_workspace_bytes(const AttentionProblem& problem, const Device&) {
   return cpu::runnable_attention().forward->workspace_bytes(problem, cpu::available_threads());
 }
 
-void launch(const AttentionCall& call) { cpu::runnable_attention().forward->run(call, cpu::available_threads()); }
+void launch_forward(const AttentionCall& call) {
+  cpu::runnable_attention().forward->run(call, cpu::available_threads());
+}
+
+std::size_t backward_workspace_bytes(const AttentionProblem& problem, const Device&) {
+  return cpu::runnable_attention().backward->workspace_bytes(problem, cpu::available_threads());
+}
+
+void launch_backward(const AttentionBackwardCall& call) {
+  cpu::runnable_attention().backward->run(call, cpu::available_threads());
+}
 
 constexpr AttentionKernel kKernels[] = {
     {"cpu_attention_forward", Family::cpu, "float16 bfloat16 float32 float64", "8 to 256",
-     "src/cpu/attention_kernel.cpp", can_run, workspace_bytes, launch},
+     "src/cpu/attention_kernel.cpp", can_run, forward_workspace_bytes, launch_forward},
+};
+
+constexpr AttentionBackwardKernel kBackwardKernels[] = {
+    {"cpu_attention_backward", Family::cpu, "float16 bfloat16 float32 float64", "8 to 256",
+     "src/cpu/attention_backward_kernel.cpp", can_run, backward_workspace_bytes, launch_backward},
 };
 
 }  // namespace
 
 std::span<const AttentionKernel> cpu_attention_kernels() { return kKernels; }
-std::span<const AttentionBackwardKernel> cpu_attention_backward_kernels() { return {}; }
+std::span<const AttentionBackwardKernel> cpu_attention_backward_kernels() { return kBackwardKernels; }
 
 }  // namespace triage
