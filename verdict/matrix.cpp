@@ -225,12 +225,16 @@ std::vector<MatrixKernel> registry_matrix_kernels() {
                     std::string(source_sha256(kernel->source)),
                     refusals_of(kernel->family, [&](const Device& device) { return kernel->can_run(problem, device); })});
   }
-  for (const AttentionKernel* kernel : attention_kernels()) {
-    const AttentionProblem problem = ordinary_problem(*kernel);
-    rows.push_back({kernel->name, kAttentionForward, family_name(kernel->family),
-                    std::string(source_sha256(kernel->source)),
-                    refusals_of(kernel->family, [&](const Device& device) { return kernel->can_run(problem, device); })});
-  }
+  const auto add_attention = [&](const auto& kernels, const char* operation) {
+    for (const auto* kernel : kernels) {
+      const AttentionProblem problem = ordinary_problem(*kernel);
+      rows.push_back(
+          {kernel->name, operation, family_name(kernel->family), std::string(source_sha256(kernel->source)),
+           refusals_of(kernel->family, [&](const Device& device) { return kernel->can_run(problem, device); })});
+    }
+  };
+  add_attention(attention_kernels(), kAttentionForward);
+  add_attention(attention_backward_kernels(), kAttentionBackward);
   return rows;
 }
 

@@ -43,7 +43,9 @@ std::string unknown_value(const VerdictOptions& options) {
     ops.insert(operation_name(kernel->operation));
   }
   for (const AttentionKernel* kernel : attention_kernels()) kernels.insert(kernel->name);
+  for (const AttentionBackwardKernel* kernel : attention_backward_kernels()) kernels.insert(kernel->name);
   ops.insert(kAttentionForward);
+  ops.insert(kAttentionBackward);
   for (bench::Machine machine : {bench::Machine::gpu, bench::Machine::cpu}) {
     for (const bench::Shape& shape : bench::shapes(machine)) shape_names.insert(shape.name);
     for (const bench::AttentionShape& shape : bench::attention_shapes(machine)) shape_names.insert(shape.name);
@@ -234,6 +236,7 @@ MachinePlan plan_machine(const VerdictOptions& options, DLDevice device, const s
   const std::vector<bench::Shape> shapes = bench::shapes(gpu ? bench::Machine::gpu : bench::Machine::cpu);
   for (const KernelReport& kernel : reports) {
     if (!kernel.can_run || !wanted(options.kernels, kernel.name) || !op_wanted(options.ops, kernel.operation)) continue;
+    if (kernel.operation == kAttentionBackward) continue;  // its cases are not in the program: tests alone judge it
     plan_evidence(plan, options, kernel, shapes);
     if (kernel.operation == kAttentionForward) {
       plan_attention(plan, options, kernel);

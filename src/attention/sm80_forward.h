@@ -19,6 +19,7 @@
 
 #include "attention/result_params.h"
 #include "attention/sequences.h"
+#include "attention/sm80_copy.h"
 #include "device/epilogue.h"
 #include "device/softmax.h"
 #include "ptx/cp_async.h"
@@ -93,27 +94,6 @@ __device__ __forceinline__ void wait_for_forward() {
 #if __CUDA_ARCH__ >= 900
   ptx::wait_for_earlier_kernels();
 #endif
-}
-
-/// Where chunk `chunk` of row `row` lies: chunks of 128 bytes are permuted, so that ldmatrix finds eight rows in eight
-/// banks.
-template <int kRowBytes>
-__device__ __forceinline__ int tile_offset(int row, int chunk) {
-  return row * kRowBytes + (chunk ^ (row & 7)) * 16;
-}
-
-/// 16 bytes, or zeros. Chunks that 16-byte accesses do not reach go element by element, and are not asynchronous.
-__device__ __forceinline__ void copy_chunk(std::uint32_t place, const void* from, bool valid, bool aligned) {
-  if (aligned) {
-    ptx::cp_async_16_zero_fill(place, from, valid ? 16 : 0);
-  } else {
-    const auto* elements = static_cast<const std::uint16_t*>(from);
-    std::uint32_t words[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-      words[i] = valid ? elements[2 * i] | static_cast<std::uint32_t>(elements[2 * i + 1]) << 16 : 0;
-    ptx::store_shared_16(place, words[0], words[1], words[2], words[3]);
-  }
 }
 
 /// A CTA's place in the work.

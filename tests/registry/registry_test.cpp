@@ -219,12 +219,13 @@ TEST(Registry, ARefusalSaysWhatEachKernelLacked) {
   EXPECT_NE(sentence.find("64 x 64"), std::string::npos) << sentence;
 }
 
-TEST(Registry, AttentionRowsAreWellFormed) {
+template <typename Kernels>
+void expect_well_formed(const Kernels& kernels, const std::string& operation) {
   std::set<std::string> names;
-  for (const AttentionKernel* kernel : attention_kernels()) {
+  for (const auto* kernel : kernels) {
     SCOPED_TRACE(kernel->name);
     EXPECT_TRUE(names.insert(kernel->name).second) << "two rows of one name";
-    const std::string expected = std::string(family_name(kernel->family)) + "_attention_forward";
+    const std::string expected = std::string(family_name(kernel->family)) + operation;
     EXPECT_EQ(std::string(kernel->name).rfind(expected, 0), 0u) << "names begin with family_operation";
     EXPECT_NE(kernel->can_run, nullptr);
     EXPECT_TRUE(std::ifstream(std::string(TRIAGE_SOURCE_DIR) + "/" + kernel->source).good()) << kernel->source;
@@ -237,17 +238,47 @@ TEST(Registry, AttentionRowsAreWellFormed) {
       EXPECT_NE(support.ok, !support.reason.empty()) << "a refusal, and only a refusal, has a reason";
     }
   }
-  EXPECT_EQ(names.count("cpu_attention_forward"), 1u);
+  EXPECT_EQ(names.count("cpu" + operation), 1u);
+}
+
+TEST(Registry, AttentionRowsAreWellFormed) {
+  expect_well_formed(attention_kernels(), "_attention_forward");
+  expect_well_formed(attention_backward_kernels(), "_attention_backward");
 }
 
 TEST(Registry, ARefusalOfAttentionSaysWhatEachKernelLacked) {
-  AttentionProblem problem = ordinary_problem(*attention_kernels().front());
-  const std::string sentence = sentence_of(ErrorCode::unsupported, [&] { select_attention(problem, made_up(75, 64)); });
-  for (const AttentionKernel* kernel : attention_kernels()) {
-    EXPECT_NE(sentence.find(std::string(kernel->name) + ": "), std::string::npos)
-        << kernel->name << " in: " << sentence;
+  const AttentionProblem problem = ordinary_problem(*attention_kernels().front());
+  const auto expect_all_named = [](const std::string& sentence, const auto& kernels) {
+    for (const auto* kernel : kernels) {
+      EXPECT_NE(sentence.find(std::string(kernel->name) + ": "), std::string::npos)
+          << kernel->name << " in: " << sentence;
+    }
+    EXPECT_NE(sentence.find("head_dim 128"), std::string::npos) << sentence;
+  };
+  const Device old = made_up(75, 64);
+  expect_all_named(sentence_of(ErrorCode::unsupported, [&] { select_attention(problem, old); }), attention_kernels());
+  expect_all_named(sentence_of(ErrorCode::unsupported, [&] { select_attention_backward(problem, old); }),
+                   attention_backward_kernels());
+}
+
+TEST(Registry, ForcingAnAttentionKernelCountsForItsDirectionAlone) {
+  const AttentionProblem problem = ordinary_problem(*attention_kernels().front());
+  const Device& cpu = probe_device({kDLCPU, 0});
+  {
+    const Forced forced("cpu_attention_backward");
+    EXPECT_STREQ(select_attention_backward(problem, cpu).name, "cpu_attention_backward");
+    const std::string sentence = sentence_of(ErrorCode::unsupported, [&] { select_attention(problem, cpu); });
+    EXPECT_NE(sentence.find("it computes attention.backward"), std::string::npos) << sentence;
   }
-  EXPECT_NE(sentence.find("head_dim 128"), std::string::npos) << sentence;
+  {
+    const Forced forced("cpu_attention_forward");
+    const std::string sentence = sentence_of(ErrorCode::unsupported, [&] { select_attention_backward(problem, cpu); });
+    EXPECT_NE(sentence.find("it computes attention.forward"), std::string::npos) << sentence;
+  }
+  const Forced forced("sm17_attention");
+  const std::string sentence = sentence_of(ErrorCode::unsupported, [&] { select_attention_backward(problem, cpu); });
+  for (const char* name : {"sm17_attention", "cpu_attention_forward", "cpu_attention_backward"})
+    EXPECT_NE(sentence.find(name), std::string::npos) << sentence;
 }
 
 TEST(Registry, ForcingNamesWhatIsWrong) {
@@ -327,13 +358,14 @@ TEST(Registry, TheNamedKernelRan) {
 
 TEST(Registry, ReportsTellWhatRunsHere) {
   const std::vector<KernelReport> reports = kernel_reports({kDLCPU, 0});
-  ASSERT_EQ(reports.size(), sparse_gemm_kernels().size() + attention_kernels().size());
+  ASSERT_EQ(reports.size(), sparse_gemm_kernels().size() + attention_kernels().size() + attention_backward_kernels().size());
   for (const KernelReport& report : reports) {
     EXPECT_EQ(report.can_run, report.family == "cpu") << report.name;
     EXPECT_EQ(report.reason.empty(), report.can_run) << report.name;
     EXPECT_EQ(report.source_sha256.size(), 64u);
     EXPECT_FALSE(report.dtypes.empty());
-    EXPECT_TRUE(report.operation.rfind("sparse_gemm.", 0) == 0 || report.operation == kAttentionForward);
+    EXPECT_TRUE(report.operation.rfind("sparse_gemm.", 0) == 0 || report.operation == kAttentionForward ||
+                report.operation == kAttentionBackward);
   }
 }
 

@@ -22,15 +22,21 @@ struct AttentionKernelRow {
   std::string name() const { return kernel + "_" + dtype_name(dtype); }
 };
 
-/// All rows of the GPU families, or all of the CPU's. Needs no GPU.
-inline std::vector<AttentionKernelRow> attention_rows(bool gpu) {
+template <typename Kernels>
+std::vector<AttentionKernelRow> rows_of(const Kernels& kernels, bool gpu) {
   std::vector<AttentionKernelRow> rows;
-  for (const AttentionKernel* kernel : attention_kernels()) {
+  for (const auto* kernel : kernels) {
     if ((kernel->family != Family::cpu) != gpu) continue;
     for (const std::string& dtype : split_words(kernel->dtypes))
       rows.push_back({kernel->name, verdict::dtype_from_name(dtype), gpu});
   }
   return rows;
+}
+
+/// All rows of the GPU families, or all of the CPU's. Needs no GPU.
+inline std::vector<AttentionKernelRow> attention_rows(bool gpu) { return rows_of(attention_kernels(), gpu); }
+inline std::vector<AttentionKernelRow> attention_backward_rows(bool gpu) {
+  return rows_of(attention_backward_kernels(), gpu);
 }
 
 /// Empty if the row's kernel can run here, else why not.

@@ -118,13 +118,17 @@ TEST(Matrix, OtherKernelsReceiptsDoNotCount) {
 
 TEST(Matrix, HasARowForEveryKernelOfTheRegistry) {
   const SupportMatrix matrix = make_matrix(registry_matrix_kernels(), {});
-  ASSERT_EQ(matrix.kernels.size(), sparse_gemm_kernels().size() + attention_kernels().size());
+  ASSERT_EQ(matrix.kernels.size(),
+            sparse_gemm_kernels().size() + attention_kernels().size() + attention_backward_kernels().size());
   const std::string markdown = matrix_markdown(matrix);
   const Json json = matrix_json(matrix);
   for (const SparseGemmKernel* row : sparse_gemm_kernels()) {
     EXPECT_NE(markdown.find("| `" + std::string(row->name) + "` |"), std::string::npos) << row->name;
   }
   for (const AttentionKernel* row : attention_kernels()) {
+    EXPECT_NE(markdown.find("| `" + std::string(row->name) + "` |"), std::string::npos) << row->name;
+  }
+  for (const AttentionBackwardKernel* row : attention_backward_kernels()) {
     EXPECT_NE(markdown.find("| `" + std::string(row->name) + "` |"), std::string::npos) << row->name;
   }
   for (std::size_t k = 0; k < matrix.kernels.size(); ++k) {
