@@ -314,10 +314,10 @@ __global__ void __launch_bounds__(384, 1) __cluster_dims__(C::kCluster, 1, 1)
     __syncthreads();
   }
   if (threadIdx.x >= 256) {
-    ptx::give_registers<40>();
+    ptx::give_registers<56>();  // 40 spill with 16 columns
     if (threadIdx.x < 288 && ptx::elect_one()) sddmm_produce<C>(storage, &x_map, &y_map, params, *params.item_count);
   } else {
-    ptx::take_registers<232>();
+    ptx::take_registers<224>();
     sddmm_consume<C>(storage, params);
   }
   if constexpr (C::kCluster > 1) ptx::cluster_sync_unaligned();  // a CTA's memory must outlive its neighbour's arrivals
