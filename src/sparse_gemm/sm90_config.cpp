@@ -39,7 +39,8 @@ Support can_run(const SparseGemmProblem& problem, const Device& device) {
 }
 
 Support can_run_product(const SparseGemmProblem& problem, const Device& device) {
-  const int rows = product_shape(problem.block, false, /*thin=*/true).rows;  // the fewest
+  const int rows =
+      product_shape(problem.block, problem.operation == Operation::linear, /*thin=*/true).rows;  // the fewest
   const std::int64_t groups = problem.rows / (std::int64_t{rows} * problem.block) + 1;
   if ((2 * groups + 4096) * (problem.dense / product_tokens(problem.block) + 1) > INT32_MAX) {
     return {false, "it counts tiles in 32 bits, and the output has more"};

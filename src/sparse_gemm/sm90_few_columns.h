@@ -20,6 +20,7 @@
 
 #include "device/epilogue.h"
 #include "ptx/cluster.h"
+#include "ptx/dependent_launch.h"
 #include "ptx/mbarrier.h"
 #include "ptx/mma.h"
 #include "ptx/movmatrix.h"
@@ -232,6 +233,8 @@ __global__ void __launch_bounds__(C::kMaxWarps * 32, C::kCtasPerSm)
     few_columns_kernel(const __grid_constant__ FewColumnsParams p) {
   // [warp][row][column]. What the largest CTA may need would take memory from L1, where the dense operand is.
   extern __shared__ float sums[];
+  ptx::wait_for_earlier_kernels();
+  ptx::let_next_kernel_start();  // not before it has waited: else a kernel could overtake two
   const auto place = [](int of_warp, int row, int column) { return (of_warp * 16 + row) * C::kSumStride + column; };
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   const int strip = blockIdx.x / p.splits, rank = blockIdx.x % p.splits;

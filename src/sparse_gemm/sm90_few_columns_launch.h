@@ -40,16 +40,20 @@ void launch_few_columns_of_width(const SparseGemmCall& call) {
         <<<static_cast<unsigned>((pieces * 8 * kTiles + 255) / 256), 256, 0, stream>>>(p, pieces);
     cuda_check(cudaGetLastError(), "launch of sm90 few columns, packing");
   }
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {static_cast<unsigned>(p.splits), 1, 1};
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {static_cast<unsigned>(p.splits), 1, 1};
+  // It starts while the kernel ahead ends, but not beside one that packs for it: CTAs that start as that one's end are
+  // spread badly, and 64 columns took half as much again.
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(strips * p.splits));
   config.blockDim = dim3(shape.warps * 32);
   config.dynamicSmemBytes = static_cast<std::size_t>(Config::shared_bytes(shape.warps));
   config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = Config::kPacked ? 1 : 2;
   cuda_check(cudaLaunchKernelEx(&config, few_columns_kernel<Config>, p), "launch of sm90 few columns");
 }
 

@@ -311,9 +311,12 @@ __device__ __forceinline__ void large_block_consume(LargeBlockStorage<C>& storag
     C::kLinear ? writer.put(words, token, row) : writer.put(words, row, token);
   };
 
+  const auto tile_row = [&](const device::TileInfo& of) {  // the first of this warpgroup
+    return of.group * C::kRows * C::kBlock + group * C::kStrips * 64;
+  };
   device::TileInfo tile = tiles.next(lane);
   while (tile.group >= 0) {
-    const int row = tile.group * C::kRows * C::kBlock + group * C::kStrips * 64;
+    const int row = tile_row(tile);
     large_block_start<C>(acc, params, row, tile.split_slot < 0);
     const int slots = tile.stage_count * C::kSlotsPerStage;
     if (C::kBlock == 64 && slots > 0) stage_masks.next();
@@ -344,6 +347,7 @@ __device__ __forceinline__ void large_block_consume(LargeBlockStorage<C>& storag
 
     const device::TileInfo done = tile;
     tile = tiles.next(lane);
+    if (C::kLinear) prefetch_bias<typename C::Element, C::kStrips * 64>(params, tile_row(tile));
 
     const int token_tile = done.token_tile * C::kCluster + rank, token = token_tile * C::kTokens;
     if (done.split_slot >= 0) {

@@ -62,6 +62,7 @@ __device__ __forceinline__ void plan_stages(Ring& ring, device::TileRing& tiles,
   ptx::wait_for_earlier_kernels();  // the counter
   device::TileFeeder<kCluster> feeder(tiles);
   device::TileReader<kCluster> reader(tiles);
+  const ProductTiles order(params, item_count, static_cast<int>(gridDim.x) / kCluster);
   device::PipelineState<Ring::kEntries> next(1), next_ids(0);
 
   const auto fetch_ids = [&] {
@@ -75,7 +76,7 @@ __device__ __forceinline__ void plan_stages(Ring& ring, device::TileRing& tiles,
   };
 
   for (;;) {
-    feeder.feed([&] { return take_product_tile(params, item_count); });
+    feeder.feed([&] { return order.take(); });
     feeder.advance();
     const device::TileInfo tile = reader.next_alone();
     if (tile.group < 0) break;

@@ -17,6 +17,7 @@
 #include "ptx/cp_async.h"
 #include "ptx/elect.h"
 #include "ptx/mbarrier.h"
+#include "ptx/prefetch.h"
 #include "ptx/tma.h"
 #include "triage/types.h"
 
@@ -49,18 +50,52 @@ struct ProductParams {
                 out_policy = ptx::L2Policy::normal;
 };
 
-/// Takes the next tile. Panels of token tiles are outermost, then items (longest first), then the token tiles of the
-/// panel: a panel of the dense operand stays in L2 while all items pass over it.
-__device__ inline device::TileInfo take_product_tile(const ProductParams& params, int item_count) {
-  const int tile = atomicAdd(params.tile_counter, 1);
-  if (tile >= item_count * params.token_tiles) return {-1, 0, 0, -1, 0};
-  const int per_panel = item_count * params.panel_tiles;
-  const int panel = tile / per_panel;
-  const int rest = tile - panel * per_panel;
-  const int width = min(params.panel_tiles, params.token_tiles - panel * params.panel_tiles);
-  const WorkItem item = params.items[rest / width];
-  return {item.group, item.stage_begin, item.stage_count, item.split_slot, panel * params.panel_tiles + rest % width};
-}
+/// Which tile comes next. Panels of token tiles are outermost, then items (longest first), then the token tiles of the
+/// panel: a panel of the dense operand stays in L2 while all items pass over it. But an item that takes longer than its
+/// panel would, in the last panel, still be computed when the rest is done: such long items come before all panels.
+class ProductTiles {
+ public:
+  /// @param clusters that share the tiles.
+  __device__ ProductTiles(const ProductParams& params, int item_count, int clusters)
+      : params_(params), item_count_(item_count) {
+    if (params.panel_tiles == params.token_tiles) return;  // one panel: the long items come first anyway
+    const std::int64_t median = params.items[item_count / 2].stage_count;
+    const std::int64_t limit = max(2 * median, median * item_count * params.panel_tiles / clusters);
+    if (median == 0 || params.items[0].stage_count <= limit) return;
+    int end = item_count / 2;
+    while (long_items_ < end) {  // items come longest first
+      const int middle = (long_items_ + end) / 2;
+      if (params.items[middle].stage_count > limit) {
+        long_items_ = middle + 1;
+      } else {
+        end = middle;
+      }
+    }
+  }
+
+  __device__ device::TileInfo take() const {
+    int tile = atomicAdd(params_.tile_counter, 1);
+    if (tile >= item_count_ * params_.token_tiles) return {-1, 0, 0, -1, 0};
+    if (tile < long_items_ * params_.token_tiles) {
+      return describe(tile / params_.token_tiles, tile % params_.token_tiles);
+    }
+    tile -= long_items_ * params_.token_tiles;
+    const int per_panel = (item_count_ - long_items_) * params_.panel_tiles;
+    const int panel = tile / per_panel;
+    const int rest = tile - panel * per_panel;
+    const int width = min(params_.panel_tiles, params_.token_tiles - panel * params_.panel_tiles);
+    return describe(long_items_ + rest / width, panel * params_.panel_tiles + rest % width);
+  }
+
+ private:
+  __device__ device::TileInfo describe(int number, int token_tile) const {
+    const WorkItem item = params_.items[number];
+    return {item.group, item.stage_begin, item.stage_count, item.split_slot, token_tile};
+  }
+
+  const ProductParams& params_;
+  int item_count_, long_items_ = 0;
+};
 
 /// The first kColumns block columns of a record, read at once.
 template <int kColumns>
@@ -74,6 +109,16 @@ struct RecordColumns {
     }
   }
 };
+
+/// Asks for the bias of kRows output columns from `row` on ahead of its use. (A negative row is that of no tile.)
+template <typename Element, int kRows>
+__device__ __forceinline__ void prefetch_bias(const ProductParams& params, int row) {
+  constexpr int kLine = 128 / sizeof(Element);
+  const int first = static_cast<int>(threadIdx.x % 128) * kLine, col = row + first;
+  if (params.bias != nullptr && first < kRows && row >= 0 && col < params.out_cols) {
+    ptx::prefetch_l1(static_cast<const Element*>(params.bias) + col);
+  }
+}
 
 /// The bias of an output column, 0 from `count` on. (Choosing with a branch around all loads whether there is a bias
 /// makes ptxas see accumulators defined on two paths and serialise wgmma: C7515.)

@@ -246,9 +246,12 @@ __device__ __forceinline__ void small_block_consume(SmallBlockStorage<C>& storag
   };
 
   SmallBlockAccumulators<C> acc;
+  const auto tile_row = [&](const device::TileInfo& of) {  // the first of this warpgroup
+    return (of.group * C::kRows + group * C::kGroupRows) * C::kBlock;
+  };
   device::TileInfo tile = tiles.next(lane);
   while (tile.group >= 0) {
-    const int row = (tile.group * C::kRows + group * C::kGroupRows) * C::kBlock;
+    const int row = tile_row(tile);
     small_block_start<C>(acc, params, row, tile.split_slot < 0);
     if (tile.stage_count > 0) stage_masks.next();
     for (int s = 0; s < tile.stage_count; s++) {
@@ -271,6 +274,7 @@ __device__ __forceinline__ void small_block_consume(SmallBlockStorage<C>& storag
     }
     const device::TileInfo done = tile;
     tile = tiles.next(lane);
+    if (C::kLinear) prefetch_bias<typename C::Element, C::kGroupRows * C::kBlock>(params, tile_row(tile));
 
     const int token_tile = done.token_tile * C::kCluster + rank;
     if (done.split_slot < 0) {

@@ -13,11 +13,13 @@ namespace triage::sm90 {
 /// Shared memory that every configuration counts on.
 inline constexpr std::size_t kSharedMemory = 227 * 1024;
 
-/// spmm and linear. | block | why these
+/// spmm and linear. | block | why these; "thin" patterns have less than 12% of their blocks, see is_thin
 /// 16: 384 rows a CTA use each dense column 5.3 times at density 0.22; two big stages beat many small ones. linear's
 ///     dense columns are 32 bytes a token, too short for the copy engine: it takes runs of four.
-/// 32: the same rows; three stages of four columns.
-/// 64: the same rows; blocks on wgmma's M side, two columns a slot (with one: 420 TFLOP/s, with two: 520).
+/// 32: the same rows; three stages of four columns, linear two of three runs of two. Thin: a column has 1.3 blocks at
+///     0.05, so a stage has less room for blocks and one more column; runs would be half empty.
+/// 64: the same rows; blocks on wgmma's M side, two columns a slot (with one: 420 TFLOP/s, with two: 520). Thin: rows
+///     share few columns, and fewer rows leave room to store late and make more tiles: 256 rows a CTA, linear 128.
 /// 128: one block row a CTA, slots of 64 k, and four output buffers for the many short tiles.
 struct ProductShape {
   int rows;         ///< block rows of a CTA
@@ -44,9 +46,11 @@ constexpr ProductShape product_shape(int block, bool linear, bool thin) {
     case 16:
       return linear ? ProductShape{24, 12, 96, 2, 0, 4, 12, 6, 4} : ProductShape{24, 16, 64, 2, 0, 4, 12, 6, 1};
     case 32:
-      return linear && !thin ? ProductShape{12, 6, 24, 2, 0, 4, 12, 8, 2} : ProductShape{12, 4, 16, 3, 0, 4, 12, 8, 1};
+      if (thin) return {12, 5, 12, 3, 0, 4, 12, 8, 1};
+      return linear ? ProductShape{12, 6, 24, 2, 0, 4, 12, 8, 2} : ProductShape{12, 4, 16, 3, 0, 4, 12, 8, 1};
     case 64:
-      return thin && !linear ? ProductShape{4, 2, 8, 4, 10, 2, 12, 10, 1} : ProductShape{6, 2, 12, 3, 14, 2, 12, 10, 1};
+      if (thin) return linear ? ProductShape{2, 2, 4, 4, 9, 2, 12, 10, 1} : ProductShape{4, 2, 8, 4, 10, 2, 12, 10, 1};
+      return {6, 2, 12, 3, 14, 2, 12, 10, 1};
     default:
       return {1, 1, 1, 4, 8, 4, 6, 6, 1};
   }
