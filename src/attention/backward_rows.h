@@ -21,7 +21,8 @@ struct BackwardRows {
 #ifdef __CUDACC__
 __host__ __device__
 #endif
-inline std::int64_t padded_start(const std::int32_t* cu_seqlens, std::int64_t seqlen, std::int64_t b, int block) {
+    inline std::int64_t
+    padded_start(const std::int32_t* cu_seqlens, std::int64_t seqlen, std::int64_t b, int block) {
   if (cu_seqlens == nullptr) return b * ((seqlen + block - 1) / block * block);
   return (cu_seqlens[b] + b * block) / block * block;
 }

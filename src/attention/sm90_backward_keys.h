@@ -2,10 +2,10 @@
 // docs/attention_backward.md).
 //
 // A tile is kBlockN = 128 keys of one KV head, 64 per consumer warpgroup; it walks over the blocks of kBlockM queries
-// that attend it, of every query head of its group. Everything is computed transposed, keys in the rows: S^T = K Q^T and
-// dP^T = V dO^T come from shared memory into registers (wgmma), become P^T = exp2(S^T - lse) and
-// dS^T = P^T (dP^T - delta) there, and are the A operands of d_v += P^T dO and d_k += dS^T Q, whose accumulators stay in
-// registers for the whole tile: nothing is added up in memory, so results are bitwise repeatable.
+// that attend it, of every query head of its group. Everything is computed transposed, keys in the rows: S^T = K Q^T
+// and dP^T = V dO^T come from shared memory into registers (wgmma), become P^T = exp2(S^T - lse) and dS^T = P^T (dP^T -
+// delta) there, and are the A operands of d_v += P^T dO and d_k += dS^T Q, whose accumulators stay in registers for the
+// whole tile: nothing is added up in memory, so results are bitwise repeatable.
 //
 // | warps  | role     | work                                                              |
 // |--------|----------|-------------------------------------------------------------------|
@@ -153,8 +153,8 @@ __device__ __forceinline__ void produce_blocks(KeyGradientStorage<C>& storage, c
       load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(place), map, maps.zeros, params.kv_sliced, full,
                                         tile.k_start, tile.key, tile.seqlen_k, columns, tile.kv_head, kv_batch);
     };
-    const auto load_queries = [&](std::uint8_t(&ring)[C::kStages][C::kQueryBytes], float(&statistics)[C::kStages][C::kBlockM],
-                                  const float* from, const CUtensorMap& map,
+    const auto load_queries = [&](std::uint8_t(&ring)[C::kStages][C::kQueryBytes],
+                                  float(&statistics)[C::kStages][C::kBlockM], const float* from, const CUtensorMap& map,
                                   device::PipelineBarriers<C::kStages>& barriers,
                                   device::PipelineState<C::kStages>& state, int columns, int head, int block) {
       const std::uint32_t full = ptx::shared_address(&barriers.full[state.slot]);
@@ -355,8 +355,8 @@ class KeyConsumer {
 #pragma unroll
       for (int i = 0; i < 2; i++) {
         const float2 p = unpack2<Element>(C::kCapped ? ds_[2 * j + i] : p_[2 * j + i]);
-        ds_[2 * j + i] = device::pack2<Element>(p.x * (dp_[4 * j + 2 * i] - shift.x),
-                                                p.y * (dp_[4 * j + 2 * i + 1] - shift.y));
+        ds_[2 * j + i] =
+            device::pack2<Element>(p.x * (dp_[4 * j + 2 * i] - shift.x), p.y * (dp_[4 * j + 2 * i + 1] - shift.y));
       }
     }
   }
@@ -387,7 +387,8 @@ class KeyConsumer {
 
 template <typename C>
 __global__ void __launch_bounds__(C::kThreads, 1)
-    key_gradient_kernel(const __grid_constant__ KeyGradientMaps maps, const __grid_constant__ KeyGradientParams params) {
+    key_gradient_kernel(const __grid_constant__ KeyGradientMaps maps,
+                        const __grid_constant__ KeyGradientParams params) {
   extern __shared__ __align__(1024) std::uint8_t shared[];
   auto& storage = *reinterpret_cast<KeyGradientStorage<C>*>(shared);
   if (threadIdx.x == 0) {

@@ -133,9 +133,8 @@ void launch_query_gradient(const BackwardLaunch& l) {
     plan_varlen(order, C::kBlockM, l.stream());
   }
   const auto kernel = query_gradient_kernel<C>;
-  cuda_check(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(QueryGradientStorage<C>)),
-      "cudaFuncSetAttribute of sm90 attention backward");
+  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(QueryGradientStorage<C>)),
+             "cudaFuncSetAttribute of sm90 attention backward");
   const int ctas = std::min(order.tiles, l.multiprocessors());
   kernel<<<ctas, C::kThreads, sizeof(QueryGradientStorage<C>), l.stream()>>>(maps, p);
   cuda_check(cudaGetLastError(), "launch of sm90 attention backward (d_q)");

@@ -1,8 +1,8 @@
 // Attention backward on Hopper, d_q: one of two passes (d_k and d_v: sm90_backward_keys.h).
 //
 // A tile is 64 queries of one head per consumer warpgroup; it walks over the blocks of kBlockN keys that they attend.
-// S = Q K^T and dP = dO V^T come from shared memory into registers (wgmma), become dS = P (dP - delta) there, and are the
-// A operand of d_q += dS K, whose accumulators stay in registers for the whole tile. Tiles and their order are the
+// S = Q K^T and dP = dO V^T come from shared memory into registers (wgmma), become dS = P (dP - delta) there, and are
+// the A operand of d_q += dS K, whose accumulators stay in registers for the whole tile. Tiles and their order are the
 // forward's (sm90_tiles.h).
 //
 // | warps            | role     | work                                                              |
@@ -203,9 +203,9 @@ class QueryConsumer {
   }
 
   __device__ __forceinline__ void read_rows() {
-    const std::int64_t start = tile_.head * params_.rows.rows + padded_start(params_.order.cu_seqlens_q,
-                                                                            params_.order.seqlen_q, tile_.batch,
-                                                                            params_.rows.block);
+    const std::int64_t start =
+        tile_.head * params_.rows.rows +
+        padded_start(params_.order.cu_seqlens_q, params_.order.seqlen_q, tile_.batch, params_.rows.block);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int row = first_row() + 8 * i;

@@ -18,7 +18,7 @@ struct KeyTile {
   int kv_head, batch;
   int k_start, seqlen_k;
   int q_start, seqlen_q;
-  int q_block;               ///< block of padded rows (backward_rows.h) where the sequence starts
+  int q_block;                 ///< block of padded rows (backward_rows.h) where the sequence starts
   int block_begin, block_end;  ///< blocks of queries, of the sequence; begin >= end: none
 };
 static_assert(sizeof(KeyTile) == 4 * KeyTile::kWords, "read word by word");

@@ -25,18 +25,18 @@ inline int backward_head_dim(const AttentionProblem& problem) {
 // Tiles. Registers are accumulators of a thread.
 // clang-format off
 //
-// | pass    | head_dim | tile       | block        | registers         | why                                              |
-// |---------|----------|------------|--------------|-------------------|--------------------------------------------------|
-// | d_k d_v | 64       | 128 keys   | 128 queries  | 32+32 + 64+64     | K and V are read off shared memory half as often |
-// | d_k d_v | 128      | 128 keys   | 64 queries   | 64+64 + 32+32     | 128 queries would not fit                        |
-// | d_q     | 64       | 192 queries| 128 keys     | 32 + 64 (S or dP) | as above                                         |
-// | d_q     | 128      | 192 queries| 64 keys      | 64 + 32 (S or dP) | three warpgroups hide each other's exponentials  |
+// | pass    | head_dim | tile        | block       | registers         | why                                         |
+// |---------|----------|-------------|-------------|-------------------|---------------------------------------------|
+// | d_k d_v | 64       | 128 keys    | 128 queries | 32+32 + 64+64     | less of K and V to read off shared memory   |
+// | d_k d_v | 128      | 128 keys    | 64 queries  | 64+64 + 32+32     | 128 queries would not fit                   |
+// | d_q     | 64       | 192 queries | 128 keys    | 32 + 64 (S or dP) | as above                                    |
+// | d_q     | 128      | 192 queries | 64 keys     | 64 + 32 (S or dP) | three groups hide each other's exponentials |
 //
 // clang-format on
 
 /// Offsets in the workspace, in bytes.
 struct BackwardWorkspace {
-  std::int64_t rows;  ///< padded rows of a head
+  std::int64_t rows;                       ///< padded rows of a head
   std::size_t key_counter, query_counter;  ///< of tiles, each alone in its cache lines: zeroed
   std::size_t zero_bytes;                  ///< of both
   std::size_t lse, delta, key_plan, query_plan;

@@ -19,8 +19,8 @@ __device__ __forceinline__ float2 unpack2(std::uint32_t word) {
   }
 }
 
-/// A warpgroup's accumulators of 64 rows times `scale`, into memory: this lane's rows are `rows`, those from `row_end` on
-/// and columns from `columns` on are left out. Four lanes exchange, so that each writes 16 bytes.
+/// A warpgroup's accumulators of 64 rows times `scale`, into memory: this lane's rows are `rows`, those from `row_end`
+/// on and columns from `columns` on are left out. Four lanes exchange, so that each writes 16 bytes.
 template <typename Element, int kCount>
 __device__ __forceinline__ void store_rows(const float (&x)[kCount], float scale, Element* base, std::int64_t stride,
                                            int row, int row_end, int first_column, int columns) {
