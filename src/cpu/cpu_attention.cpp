@@ -13,17 +13,25 @@
 
 namespace triage {
 
+#define TRIAGE_ATTENTION_KERNELS(isa)                                                                \
+  AttentionKernelSet {                                                                                \
+    &isa::attention_forward, &isa::attention_backward, isa::compute_attention_row,                    \
+        isa::compute_attention_delta, isa::compute_attention_query, isa::compute_attention_key        \
+  }
+
 const cpu::AttentionKernelSet& cpu::runnable_attention() {
   static const AttentionKernelSet set = [] {
 #if TRIAGE_HAS_X86_ISAS
     const std::string_view isa = runnable_kernels().front().isa;
-    if (isa == "avx512") return AttentionKernelSet{&avx512::attention_forward, &avx512::attention_backward, avx512::compute_attention_row};
-    if (isa == "avx2") return AttentionKernelSet{&avx2::attention_forward, &avx2::attention_backward, avx2::compute_attention_row};
+    if (isa == "avx512") return TRIAGE_ATTENTION_KERNELS(avx512);
+    if (isa == "avx2") return TRIAGE_ATTENTION_KERNELS(avx2);
 #endif
-    return AttentionKernelSet{&baseline::attention_forward, &baseline::attention_backward, baseline::compute_attention_row};
+    return TRIAGE_ATTENTION_KERNELS(baseline);
   }();
   return set;
 }
+
+#undef TRIAGE_ATTENTION_KERNELS
 
 namespace {
 
