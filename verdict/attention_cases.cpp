@@ -256,15 +256,67 @@ std::vector<AttentionSpec> attention_random_cases(DType dtype, int count, std::u
   return grid.take();
 }
 
-std::vector<AttentionSpec> attention_cases_of_kernel(const KernelReport& kernel, int random_count, std::uint64_t seed) {
-  std::vector<AttentionSpec> all;
+namespace {
+
+std::vector<AttentionBackwardSpec> backward_of(const std::vector<AttentionSpec>& specs) {
+  std::vector<AttentionBackwardSpec> backward;
+  for (const AttentionSpec& forward : specs) {
+    if (forward.keys == KeyStore::cache || forward.keys == KeyStore::paged) continue;
+    AttentionBackwardSpec spec;
+    static_cast<AttentionSpec&>(spec) = forward;
+    spec.num_splits = 0;
+    spec.lse = true;
+    // By the seed, so that a problem can be made again from it alone.
+    const std::uint64_t bits = random_bits(forward.seed, 300);
+    spec.d_lse = bits % 3 == 0;
+    spec.d_q = bits / 3 % 8 != 5;
+    spec.d_k = bits / 3 % 8 != 6;
+    spec.d_v = bits / 3 % 8 != 7;
+    spec.deterministic = bits / 24 % 4 != 0;
+    backward.push_back(spec);
+  }
+  return backward;
+}
+
+template <class Spec, class Edge, class Random>
+std::vector<Spec> cases_of_kernel(const KernelReport& kernel, std::uint64_t seed, const Edge& edge,
+                                  const Random& at_random) {
+  std::vector<Spec> all;
   for (const std::string& name : kernel.dtypes) {
     const DType dtype = dtype_from_name(name);
     const std::uint64_t own = random_bits(seed, static_cast<std::uint64_t>(dtype));
-    for (auto& spec : attention_edge_cases(dtype, own)) all.push_back(std::move(spec));
-    for (auto& spec : attention_random_cases(dtype, random_count, own + 1)) all.push_back(std::move(spec));
+    for (auto& spec : edge(dtype, own)) all.push_back(std::move(spec));
+    for (auto& spec : at_random(dtype, own + 1)) all.push_back(std::move(spec));
   }
   return all;
+}
+
+}  // namespace
+
+std::vector<AttentionBackwardSpec> attention_backward_edge_cases(DType dtype, std::uint64_t seed, bool thorough) {
+  return backward_of(attention_edge_cases(dtype, seed, thorough));
+}
+
+std::vector<AttentionBackwardSpec> attention_backward_random_cases(DType dtype, int count, std::uint64_t seed,
+                                                                   std::int64_t max_length) {
+  std::vector<AttentionSpec> specs = attention_random_cases(dtype, count, seed, max_length);
+  for (AttentionSpec& spec : specs) {  // a cache becomes packed sequences
+    if (spec.keys == KeyStore::cache || spec.keys == KeyStore::paged) spec.keys = KeyStore::packed;
+  }
+  return backward_of(specs);
+}
+
+std::vector<AttentionSpec> attention_cases_of_kernel(const KernelReport& kernel, int random_count, std::uint64_t seed) {
+  return cases_of_kernel<AttentionSpec>(
+      kernel, seed, [](DType dtype, std::uint64_t own) { return attention_edge_cases(dtype, own); },
+      [&](DType dtype, std::uint64_t own) { return attention_random_cases(dtype, random_count, own); });
+}
+
+std::vector<AttentionBackwardSpec> attention_backward_cases_of_kernel(const KernelReport& kernel, int random_count,
+                                                                      std::uint64_t seed) {
+  return cases_of_kernel<AttentionBackwardSpec>(
+      kernel, seed, [](DType dtype, std::uint64_t own) { return attention_backward_edge_cases(dtype, own); },
+      [&](DType dtype, std::uint64_t own) { return attention_backward_random_cases(dtype, random_count, own); });
 }
 
 AttentionCheckOptions attention_check_options(const AttentionSpec& spec) {

@@ -66,10 +66,10 @@ Buffer upload(const std::vector<std::int32_t>& data, DLDevice device, Stream str
 
 }  // namespace
 
-std::string AttentionSpec::label() const {
+std::string AttentionSpec::label(const char* operation) const {
   std::string text =
-      fmt::format("attention.forward dtype={} batch={} heads={} kv_heads={} seqlen_q={} seqlen_k={} head_dim={}",
-                  dtype_name(dtype), batch, heads, kv_heads, seqlen_q, seqlen_k, head_dim);
+      fmt::format("{} dtype={} batch={} heads={} kv_heads={} seqlen_q={} seqlen_k={} head_dim={}",
+                  operation, dtype_name(dtype), batch, heads, kv_heads, seqlen_q, seqlen_k, head_dim);
   const auto add = [&](bool when, const std::string& more) { text += when ? " " + more : ""; };
   add(head_dim_v != head_dim, fmt::format("head_dim_v={}", head_dim_v));
   add(!q_lengths.empty(), fmt::format("q_lengths={}", fmt::join(q_lengths, ",")));
@@ -127,6 +127,13 @@ void HeadTensor::use_row(std::int64_t outer, std::int64_t position) {
   for (std::int64_t h = 0; h < heads_; ++h) used_[static_cast<std::size_t>(row(outer, position, h))] = true;
 }
 
+void HeadTensor::use_rows_of(const HeadTensor& other) {
+  for (std::int64_t outer = 0; outer < outer_; ++outer)
+    for (std::int64_t position = 0; position < length_; ++position)
+      if (other.heads_ > 0 && other.used_[static_cast<std::size_t>(other.row(outer, position, 0))])
+        use_row(outer, position);
+}
+
 void HeadTensor::fill(ValueKind kind, std::uint64_t seed, bool zero) {
   const int bytes = dtype_bytes(dtype_);
   for (std::size_t r = 0; r < used_.size(); ++r) {
@@ -160,78 +167,67 @@ AttentionTensor HeadTensor::host_tensor(bool packed) const {
           head_rows_ * stride};
 }
 
-// The views of one call. They point into each other, so they stay where they were made.
-struct GuardedAttention::Arguments {
-  HeadTensor::View q, k, v, o;
-  std::int64_t lse_shape[3], lse_strides[3], cu_q_shape, cu_k_shape, used_shape, table_shape[2];
-  DLTensor lse, cu_q, cu_k, used, table, sinks;
-  const DLTensor* lse_or_null;
-  AttentionOptions options;
-
-  explicit Arguments(const GuardedAttention& problem)
-      : q(problem.q_, problem.packed_q()),
-        k(problem.k_, problem.packed_k()),
-        v(problem.v_, problem.packed_k()),
-        o(problem.o_, problem.packed_q()) {
-    const AttentionSpec& spec = problem.spec_;
-    const auto index = [&](const Buffer& buffer, std::int64_t* shape, int ndim) {
-      DLTensor tensor{};
-      tensor.data = buffer.data();
-      tensor.device = problem.device_;
-      tensor.ndim = ndim;
-      tensor.dtype = {kDLInt, 32, 1};
-      tensor.shape = shape;
-      return tensor;
-    };
-    lse = problem.lse_.view();
-    const std::int64_t rows = lse.shape[1], stride = problem.lse_.stride();
-    if (problem.packed_q()) {
-      lse_shape[0] = spec.heads, lse_shape[1] = rows;
-      lse_strides[0] = stride, lse_strides[1] = 1;
-    } else {
-      lse_shape[0] = spec.batch, lse_shape[1] = spec.heads, lse_shape[2] = rows;
-      lse_strides[0] = spec.heads * stride, lse_strides[1] = stride, lse_strides[2] = 1;
-    }
-    lse.ndim = problem.packed_q() ? 2 : 3;
-    lse.shape = lse_shape;
-    lse.strides = lse_strides;
-    lse_or_null = spec.lse ? &lse : nullptr;
-
-    options.softmax_scale = spec.softmax_scale;
-    options.causal = spec.causal;
-    options.window_left = spec.window_left;
-    options.window_right = spec.window_right;
-    options.softcap = spec.softcap;
-    options.num_splits = spec.num_splits;
-    if (problem.packed_q()) {
-      cu_q_shape = spec.batch + 1;
-      cu_q = index(problem.cu_q_buffer_, &cu_q_shape, 1);
-      options.cu_seqlens_q = &cu_q;
-      options.max_seqlen_q = longest(spec.q_lengths);
-    }
-    if (spec.keys == KeyStore::packed) {
-      cu_k_shape = spec.batch + 1;
-      cu_k = index(problem.cu_k_buffer_, &cu_k_shape, 1);
-      options.cu_seqlens_k = &cu_k;
-      options.max_seqlen_k = longest(spec.k_lengths);
-    } else if (spec.keys != KeyStore::dense) {
-      used_shape = spec.batch;
-      used = index(problem.used_k_buffer_, &used_shape, 1);
-      options.seqused_k = &used;
-    }
-    if (spec.keys == KeyStore::paged) {
-      table_shape[0] = spec.batch, table_shape[1] = problem.table_width_;
-      table = index(problem.table_buffer_, table_shape, 2);
-      options.block_table = &table;
-    }
-    sinks = problem.sinks_.view();
-    if (spec.sinks) options.sinks = &sinks;
+GuardedAttention::Arguments::Arguments(const GuardedAttention& problem)
+    : q(problem.q_, problem.packed_q()),
+      k(problem.k_, problem.packed_k()),
+      v(problem.v_, problem.packed_k()),
+      o(problem.o_, problem.packed_q()) {
+  const AttentionSpec& spec = problem.spec_;
+  const auto index = [&](const Buffer& buffer, std::int64_t* shape, int ndim) {
+    DLTensor tensor{};
+    tensor.data = buffer.data();
+    tensor.device = problem.device_;
+    tensor.ndim = ndim;
+    tensor.dtype = {kDLInt, 32, 1};
+    tensor.shape = shape;
+    return tensor;
+  };
+  lse = problem.lse_.view();
+  const std::int64_t rows = lse.shape[1], stride = problem.lse_.stride();
+  if (problem.packed_q()) {
+    lse_shape[0] = spec.heads, lse_shape[1] = rows;
+    lse_strides[0] = stride, lse_strides[1] = 1;
+  } else {
+    lse_shape[0] = spec.batch, lse_shape[1] = spec.heads, lse_shape[2] = rows;
+    lse_strides[0] = spec.heads * stride, lse_strides[1] = stride, lse_strides[2] = 1;
   }
+  lse.ndim = problem.packed_q() ? 2 : 3;
+  lse.shape = lse_shape;
+  lse.strides = lse_strides;
+  lse_or_null = spec.lse ? &lse : nullptr;
 
-  std::size_t workspace_bytes() const { return attention_forward_workspace_bytes(q, k, v, o, lse_or_null, options); }
-};
+  options.softmax_scale = spec.softmax_scale;
+  options.causal = spec.causal;
+  options.window_left = spec.window_left;
+  options.window_right = spec.window_right;
+  options.softcap = spec.softcap;
+  options.num_splits = spec.num_splits;
+  if (problem.packed_q()) {
+    cu_q_shape = spec.batch + 1;
+    cu_q = index(problem.cu_q_buffer_, &cu_q_shape, 1);
+    options.cu_seqlens_q = &cu_q;
+    options.max_seqlen_q = longest(spec.q_lengths);
+  }
+  if (spec.keys == KeyStore::packed) {
+    cu_k_shape = spec.batch + 1;
+    cu_k = index(problem.cu_k_buffer_, &cu_k_shape, 1);
+    options.cu_seqlens_k = &cu_k;
+    options.max_seqlen_k = longest(spec.k_lengths);
+  } else if (spec.keys != KeyStore::dense) {
+    used_shape = spec.batch;
+    used = index(problem.used_k_buffer_, &used_shape, 1);
+    options.seqused_k = &used;
+  }
+  if (spec.keys == KeyStore::paged) {
+    table_shape[0] = spec.batch, table_shape[1] = problem.table_width_;
+    table = index(problem.table_buffer_, table_shape, 2);
+    options.block_table = &table;
+  }
+  sinks = problem.sinks_.view();
+  if (spec.sinks) options.sinks = &sinks;
+}
 
-GuardedAttention::GuardedAttention(const AttentionSpec& spec, DLDevice device, Stream stream)
+GuardedAttention::GuardedAttention(const AttentionSpec& spec, DLDevice device, Stream stream, bool runs)
     : spec_(spec), device_(device) {
   make_index_arrays(stream);
   int placed = 0;
@@ -271,6 +267,7 @@ GuardedAttention::GuardedAttention(const AttentionSpec& spec, DLDevice device, S
   fill(spec_.seed);
   upload_inputs(stream);
   reset_output(stream);
+  if (!runs) return;
   Arguments arguments(*this);
   workspace_ = GuardedWorkspace(device, arguments.workspace_bytes(), stream);
 }

@@ -56,7 +56,7 @@ struct AttentionSpec {
     return k_lengths.empty() ? seqlen_k : k_lengths[static_cast<std::size_t>(b)];
   }
   /// One line that names all of this; enough to make the problem again.
-  std::string label() const;
+  std::string label(const char* operation = "attention.forward") const;
 };
 
 /// Rows of head_dim elements, in any order of [outer, length, heads]; those that belong to no sequence stay NaN.
@@ -79,9 +79,14 @@ class HeadTensor {
   void use_row(std::int64_t outer, std::int64_t position);
   /// Random elements in the rows in use. zero: 0 instead.
   void fill(ValueKind kind, std::uint64_t seed, bool zero = false);
+  /// The rows in use as `other` has them, which is of as many rows. What belongs to no sequence stays NaN.
+  void use_rows_of(const HeadTensor& other);
   /// After download: a sentence if anything was written that must not be; `constant`: rows in use as well.
   std::string damage(bool constant) const;
 
+  std::int64_t outer() const { return outer_; }
+  std::int64_t length() const { return length_; }
+  std::int64_t heads() const { return heads_; }
   GuardedTensor& guarded() { return guarded_; }
   const GuardedTensor& guarded() const { return guarded_; }
   /// As a kernel sees it, with its pointer into the host image.
@@ -105,7 +110,8 @@ class HeadTensor {
 class GuardedAttention {
  public:
   /// Makes, fills and uploads everything. @throws triage::Error
-  GuardedAttention(const AttentionSpec& spec, DLDevice device, Stream stream = nullptr);
+  GuardedAttention(const AttentionSpec& spec, DLDevice device, Stream stream = nullptr)
+      : GuardedAttention(spec, device, stream, true) {}
 
   const AttentionSpec& spec() const { return spec_; }
 
@@ -131,18 +137,34 @@ class GuardedAttention {
   /// The call as the oracle reads it: all pointers in host memory, the window as the spec has it.
   AttentionCall host_call() const;
 
- private:
-  struct Arguments;  // the views of one call
+ protected:
+  /// The views of one call. They point into each other, so they stay where they were made.
+  struct Arguments {
+    HeadTensor::View q, k, v, o;
+    std::int64_t lse_shape[3], lse_strides[3], cu_q_shape, cu_k_shape, used_shape, table_shape[2];
+    DLTensor lse, cu_q, cu_k, used, table, sinks;
+    const DLTensor* lse_or_null;
+    AttentionOptions options;
+
+    explicit Arguments(const GuardedAttention& problem);
+    std::size_t workspace_bytes() const { return attention_forward_workspace_bytes(q, k, v, o, lse_or_null, options); }
+  };
+
+  /// @param runs whether `run` will be called: without, no kernel is asked for a workspace.
+  GuardedAttention(const AttentionSpec& spec, DLDevice device, Stream stream, bool runs);
   bool packed_q() const { return !spec_.q_lengths.empty(); }
   bool packed_k() const { return spec_.keys == KeyStore::packed; }
-  void make_index_arrays(Stream stream);
   void fill(std::uint64_t seed);
-  std::string lse_damage() const;
 
   AttentionSpec spec_;
   DLDevice device_;
   HeadTensor q_, k_, v_, o_;
   GuardedTensor lse_, sinks_;
+
+ private:
+  void make_index_arrays(Stream stream);
+  std::string lse_damage() const;
+
   std::vector<std::int32_t> cu_q_, cu_k_, used_k_, table_;  // host images
   std::int64_t pages_ = 0, table_width_ = 0;
   Buffer cu_q_buffer_, cu_k_buffer_, used_k_buffer_, table_buffer_;

@@ -96,18 +96,18 @@ class PairComputer {
   struct Sums {
     Exact exact[kMaxHeadDim] = {};
     Plain plain[kMaxHeadDim] = {};
-    double squares[kMaxHeadDim] = {};
+    Exact squares[kMaxHeadDim] = {};  // of float64's small errors, beyond double's range
 
     void add(const Plain* row, int dim, Exact weight, Plain plain_weight, double error) {
       for (int c = 0; c < dim; ++c) {
         exact[c] += weight * static_cast<Exact>(row[c]);
         plain[c] += plain_weight * row[c];
-        const double one = error * static_cast<double>(row[c]);
+        const Exact one = static_cast<Exact>(error) * static_cast<Exact>(row[c]);
         squares[c] += one * one;
       }
     }
     void finish(int dim, float scale, AttentionGradientRow* result) {
-      double largest = 0;
+      Exact largest = 0;
       for (int c = 0; c < dim; ++c) {
         Storage rounded;
         narrow(plain[c] * static_cast<Plain>(scale), &rounded);
@@ -115,7 +115,7 @@ class PairComputer {
         result->exact[c] = static_cast<double>(exact[c] * static_cast<Exact>(scale));
         largest = std::max(largest, squares[c]);
       }
-      result->noise = std::sqrt(largest) * static_cast<double>(scale);
+      result->noise = static_cast<double>(std::sqrt(largest)) * static_cast<double>(scale);
     }
   };
 
