@@ -70,6 +70,7 @@ std::string ProblemSpec::label() const {
   }
   if (operation == Operation::sddmm) add("layout", sddmm_layout == SddmmLayout::x_yt ? "x_yt" : "xt_y");
   if (values_layout == ValuesLayout::packed) add("values", "packed");
+  if (input_gradient) add("gradient", "input");
   if (extra_stride != 0) add("extra_stride", std::to_string(extra_stride));
   if (offset != 0) add("offset", std::to_string(offset));
   if (stride_multiple != 1) add("stride_multiple", std::to_string(stride_multiple));
@@ -124,6 +125,7 @@ Problem::Problem(const ProblemSpec& spec, DLDevice device, Stream stream) : spec
     }
   }
   if (spec.values_layout == ValuesLayout::packed) packed_ = blocks("packed values");
+  if (spec.input_gradient) turned_ = blocks("values of the transposed matrix");
   fill(spec.seed);
   upload_inputs(stream);
   output().upload(stream);
@@ -167,8 +169,31 @@ void Problem::upload_inputs(Stream stream) {
     return;
   }
   values_.upload(stream);
+  if (spec_.input_gradient) {
+    turn_values();
+    turned_.upload(stream);
+  }
   if (spec_.operation == Operation::linear) bias_.upload(stream);
   if (spec_.values_layout == ValuesLayout::packed) pack(stream);
+}
+
+void Problem::turn_values() {
+  const bench::HostPattern& host = spec_.pattern;
+  const std::int64_t block = spec_.block;
+  const std::size_t bytes = static_cast<std::size_t>(dtype_bytes(spec_.dtype));
+  // Where the blocks of each column begin among those of the transposed matrix.
+  std::vector<std::int64_t> next(static_cast<std::size_t>(host.block_cols) + 1, 0);
+  for (const std::int32_t col : host.col) ++next[static_cast<std::size_t>(col) + 1];
+  for (std::size_t col = 1; col < next.size(); ++col) next[col] += next[col - 1];
+  for (std::int64_t p = 0; p < host.nnz_blocks(); ++p) {
+    const std::int64_t turned = next[static_cast<std::size_t>(host.col[static_cast<std::size_t>(p)])]++;
+    const char* from = static_cast<const char*>(values_.host()) + static_cast<std::size_t>(p * block * block) * bytes;
+    char* to = static_cast<char*>(turned_.host()) + static_cast<std::size_t>(turned * block * block) * bytes;
+    for (std::int64_t r = 0; r < block; ++r)
+      for (std::int64_t c = 0; c < block; ++c)
+        std::memcpy(to + static_cast<std::size_t>(c * block + r) * bytes,
+                    from + static_cast<std::size_t>(r * block + c) * bytes, bytes);
+  }
 }
 
 void Problem::pack(Stream stream) {
@@ -190,6 +215,14 @@ void Problem::refill(std::uint64_t seed, Stream stream) {
 }
 
 std::size_t Problem::workspace_bytes() const {
+  if (spec_.input_gradient) {
+    const BlockPattern transposed = pattern_.transposed();
+    if (spec_.operation == Operation::linear) {
+      return linear_backward_input_workspace_bytes(transposed, turned_.view(), in0_.view(), out_.view());
+    }
+    return spmm_backward_b_workspace_bytes(transposed, turned_.view(), in0_.view(), out_.view(),
+                                           {spec_.alpha, spec_.beta});
+  }
   const DLTensor values = spec_.values_layout == ValuesLayout::packed ? packed_.view() : values_.view();
   switch (spec_.operation) {
     case Operation::spmm:
@@ -208,6 +241,14 @@ std::size_t Problem::workspace_bytes() const {
 }
 
 void Problem::run(Stream stream) {
+  if (spec_.input_gradient) {
+    const BlockPattern transposed = pattern_.transposed();
+    if (spec_.operation == Operation::linear) {
+      return linear_backward_input(transposed, turned_.view(), in0_.view(), out_.view(), workspace_.view(), stream);
+    }
+    return spmm_backward_b(transposed, turned_.view(), in0_.view(), out_.view(), {spec_.alpha, spec_.beta},
+                           workspace_.view(), stream);
+  }
   const DLTensor values = spec_.values_layout == ValuesLayout::packed ? packed_.view() : values_.view();
   switch (spec_.operation) {
     case Operation::spmm:
@@ -263,7 +304,7 @@ CheckResult Problem::check(const CheckOptions& options, Stream stream) {
   };
   add_damage(output().damage(false));
   add_damage(workspace_.damage(stream));
-  for (GuardedTensor* input : {&in0_, &in1_, &bias_, &values_}) {
+  for (GuardedTensor* input : {&in0_, &in1_, &bias_, &values_, &turned_}) {
     if (input == &output() || input->view().ndim == 0) continue;
     input->download(stream);
     add_damage(input->damage(true));

@@ -28,6 +28,9 @@ struct ProblemSpec {
   Activation activation = Activation::none;
   SddmmLayout sddmm_layout = SddmmLayout::x_yt;
   ValuesLayout values_layout = ValuesLayout::canonical;
+  /// spmm, linear: computed as the gradient by the dense operand of a product with the transposed matrix, of which the
+  /// library is given the pattern and the values. Canonical values, no bias, no activation; linear: no alpha.
+  bool input_gradient = false;
 
   ValueKind values = ValueKind::centred;
   std::int64_t extra_stride = 0;     ///< elements between the end of a row and the next, in every matrix
@@ -78,12 +81,13 @@ class Problem {
  private:
   void fill(std::uint64_t seed);
   void pack(Stream stream);
+  void turn_values();
   std::size_t workspace_bytes() const;
 
   ProblemSpec spec_;
   DLDevice device_;
   BlockPattern pattern_;
-  GuardedTensor values_, packed_, in0_, in1_, out_, bias_;
+  GuardedTensor values_, packed_, turned_, in0_, in1_, out_, bias_;
   GuardedWorkspace workspace_;
 };
 

@@ -140,6 +140,33 @@ triage_status triage_sddmm(const triage_pattern* pattern, const DLTensor* x, con
 triage_status triage_sddmm_workspace_bytes(const triage_pattern* pattern, const DLTensor* x, const DLTensor* y,
                                            const DLTensor* values, const triage_sddmm_options* options, size_t* bytes);
 
+/* dx[T,in] = dy[T,out] * w[out,in]: the gradient of triage_linear by x, before its activation */
+triage_status triage_linear_backward_input(const triage_pattern* w, const DLTensor* w_values, const DLTensor* dy,
+                                           const DLTensor* dx, const triage_workspace* workspace, void* stream);
+triage_status triage_linear_backward_input_workspace_bytes(const triage_pattern* w, const DLTensor* w_values,
+                                                           const DLTensor* dy, const DLTensor* dx, size_t* bytes);
+
+/* dw_values = dy^T * x at the pattern's blocks + beta * dw_values */
+triage_status triage_linear_backward_weight(const triage_pattern* w, const DLTensor* dy, const DLTensor* x,
+                                            const DLTensor* dw_values, float beta, const triage_workspace* workspace,
+                                            void* stream);
+triage_status triage_linear_backward_weight_workspace_bytes(const triage_pattern* w, const DLTensor* dy,
+                                                            const DLTensor* x, const DLTensor* dw_values, float beta,
+                                                            size_t* bytes);
+
+/* dbias[out] = sum of dy[T,out] over T */
+triage_status triage_linear_backward_bias(const DLTensor* dy, const DLTensor* dbias, const triage_workspace* workspace,
+                                          void* stream);
+triage_status triage_linear_backward_bias_workspace_bytes(const DLTensor* dy, const DLTensor* dbias, size_t* bytes);
+
+/* db[K,N] = alpha * a[M,K]^T * dc[M,N] + beta * db */
+triage_status triage_spmm_backward_b(const triage_pattern* a, const DLTensor* a_values, const DLTensor* dc,
+                                     const DLTensor* db, const triage_spmm_options* options,
+                                     const triage_workspace* workspace, void* stream);
+triage_status triage_spmm_backward_b_workspace_bytes(const triage_pattern* a, const DLTensor* a_values,
+                                                     const DLTensor* dc, const DLTensor* db,
+                                                     const triage_spmm_options* options, size_t* bytes);
+
 /* Rewrites canonical values for TRIAGE_VALUES_PACKED; packed_for is a triage_packed_for. */
 triage_status triage_prepack(const triage_pattern* pattern, const DLTensor* values, const DLTensor* packed,
                              int32_t packed_for, void* stream);

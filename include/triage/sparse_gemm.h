@@ -61,6 +61,37 @@ void sddmm(const BlockPattern& pattern, const DLTensor& x, const DLTensor& y, co
 std::size_t sddmm_workspace_bytes(const BlockPattern& pattern, const DLTensor& x, const DLTensor& y,
                                   const DLTensor& values, const SddmmOptions& options = {});
 
+/// Gradient of `linear` by X: dX[T,in] = dY[T,out] * W, with the pattern and the canonical values of W as `linear` takes
+/// them; dY is the gradient by what `linear` computes before its activation. The product of the pattern's transposed
+/// twin: the kernel is that of `linear`, and the blocks are turned on the way, into the workspace, on every call.
+/// @param dy [T, out], @param dx [T, in] (written).
+void linear_backward_input(const BlockPattern& w, const DLTensor& w_values, const DLTensor& dy, const DLTensor& dx,
+                           const Workspace& workspace = {}, Stream stream = nullptr);
+std::size_t linear_backward_input_workspace_bytes(const BlockPattern& w, const DLTensor& w_values, const DLTensor& dy,
+                                                  const DLTensor& dx);
+
+/// Gradient of `linear` by the values of W: dW = dY^T X at the blocks of `w`, plus beta * what dw_values held (1:
+/// accumulate). The same as `sddmm` with SddmmLayout::xt_y.
+/// @param dw_values [nnz_blocks, block, block] (written); padding of ragged blocks becomes 0.
+void linear_backward_weight(const BlockPattern& w, const DLTensor& dy, const DLTensor& x, const DLTensor& dw_values,
+                            float beta = 0.0f, const Workspace& workspace = {}, Stream stream = nullptr);
+std::size_t linear_backward_weight_workspace_bytes(const BlockPattern& w, const DLTensor& dy, const DLTensor& x,
+                                                   const DLTensor& dw_values, float beta = 0.0f);
+
+/// Gradient of `linear` by its bias: dbias[out] = sum over the tokens of dY[T,out], in fp32 (float64: double) and in a
+/// fixed order. CUDA takes float16 and bfloat16.
+void linear_backward_bias(const DLTensor& dy, const DLTensor& dbias, const Workspace& workspace = {},
+                          Stream stream = nullptr);
+std::size_t linear_backward_bias_workspace_bytes(const DLTensor& dy, const DLTensor& dbias);
+
+/// Gradient of `spmm` by B: dB[K,N] = alpha * A^T * dC[M,N] + beta * dB; as linear_backward_input. Its gradient by the
+/// values of A is `sddmm` of dC and B (SddmmLayout::x_yt).
+/// @param options values_layout must be canonical.
+void spmm_backward_b(const BlockPattern& a, const DLTensor& a_values, const DLTensor& dc, const DLTensor& db,
+                     const SpmmOptions& options = {}, const Workspace& workspace = {}, Stream stream = nullptr);
+std::size_t spmm_backward_b_workspace_bytes(const BlockPattern& a, const DLTensor& a_values, const DLTensor& dc,
+                                            const DLTensor& db, const SpmmOptions& options = {});
+
 /// The operation that packed values are for: kernels of different operations read different orders.
 enum class PackedFor : int { spmm = 0, linear = 1 };
 

@@ -324,6 +324,72 @@ triage_status triage_sddmm_workspace_bytes(const triage_pattern* pattern, const 
   });
 }
 
+triage_status triage_linear_backward_input(const triage_pattern* w, const DLTensor* w_values, const DLTensor* dy,
+                                           const DLTensor* dx, const triage_workspace* workspace, void* stream) {
+  return guarded([&] {
+    triage::linear_backward_input(require_pattern(w, "w"), require(w_values, "w_values"), require(dy, "dy"),
+                                  require(dx, "dx"), from_c(workspace), stream);
+  });
+}
+
+triage_status triage_linear_backward_input_workspace_bytes(const triage_pattern* w, const DLTensor* w_values,
+                                                           const DLTensor* dy, const DLTensor* dx, size_t* bytes) {
+  return guarded([&] {
+    require(bytes, "bytes") = triage::linear_backward_input_workspace_bytes(
+        require_pattern(w, "w"), require(w_values, "w_values"), require(dy, "dy"), require(dx, "dx"));
+  });
+}
+
+triage_status triage_linear_backward_weight(const triage_pattern* w, const DLTensor* dy, const DLTensor* x,
+                                            const DLTensor* dw_values, float beta, const triage_workspace* workspace,
+                                            void* stream) {
+  return guarded([&] {
+    triage::linear_backward_weight(require_pattern(w, "w"), require(dy, "dy"), require(x, "x"),
+                                   require(dw_values, "dw_values"), beta, from_c(workspace), stream);
+  });
+}
+
+triage_status triage_linear_backward_weight_workspace_bytes(const triage_pattern* w, const DLTensor* dy,
+                                                            const DLTensor* x, const DLTensor* dw_values, float beta,
+                                                            size_t* bytes) {
+  return guarded([&] {
+    require(bytes, "bytes") = triage::linear_backward_weight_workspace_bytes(
+        require_pattern(w, "w"), require(dy, "dy"), require(x, "x"), require(dw_values, "dw_values"), beta);
+  });
+}
+
+triage_status triage_linear_backward_bias(const DLTensor* dy, const DLTensor* dbias, const triage_workspace* workspace,
+                                          void* stream) {
+  return guarded([&] {
+    triage::linear_backward_bias(require(dy, "dy"), require(dbias, "dbias"), from_c(workspace), stream);
+  });
+}
+
+triage_status triage_linear_backward_bias_workspace_bytes(const DLTensor* dy, const DLTensor* dbias, size_t* bytes) {
+  return guarded([&] {
+    require(bytes, "bytes") = triage::linear_backward_bias_workspace_bytes(require(dy, "dy"), require(dbias, "dbias"));
+  });
+}
+
+triage_status triage_spmm_backward_b(const triage_pattern* a, const DLTensor* a_values, const DLTensor* dc,
+                                     const DLTensor* db, const triage_spmm_options* options,
+                                     const triage_workspace* workspace, void* stream) {
+  return guarded([&] {
+    triage::spmm_backward_b(require_pattern(a, "a"), require(a_values, "a_values"), require(dc, "dc"),
+                            require(db, "db"), from_c(options), from_c(workspace), stream);
+  });
+}
+
+triage_status triage_spmm_backward_b_workspace_bytes(const triage_pattern* a, const DLTensor* a_values,
+                                                     const DLTensor* dc, const DLTensor* db,
+                                                     const triage_spmm_options* options, size_t* bytes) {
+  return guarded([&] {
+    require(bytes, "bytes") =
+        triage::spmm_backward_b_workspace_bytes(require_pattern(a, "a"), require(a_values, "a_values"),
+                                                require(dc, "dc"), require(db, "db"), from_c(options));
+  });
+}
+
 triage_status triage_prepack(const triage_pattern* pattern, const DLTensor* values, const DLTensor* packed,
                              int32_t packed_for, void* stream) {
   return guarded([&] {

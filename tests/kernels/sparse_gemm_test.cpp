@@ -118,6 +118,25 @@ TEST_P(SparseGemm, RandomCases) {
           row().gpu ? 10 : 15);
 }
 
+// The gradient by the dense operand: the same product, of a matrix that is given transposed.
+TEST_P(SparseGemm, InputGradient) {
+  if (row().operation == Operation::sddmm) GTEST_SKIP() << "sddmm is itself the gradient by the values";
+  std::vector<ProblemSpec> specs = edge_cases(row().operation, row().dtype, row().block, seed() + 2);
+  for (ProblemSpec& s : random_cases(row().operation, row().dtype, row().block, row().gpu ? 50 : 10, seed() + 3)) {
+    specs.push_back(std::move(s));
+  }
+  std::vector<ProblemSpec> gradients;
+  for (std::size_t i = 0; i < specs.size(); i++) {
+    ProblemSpec& s = specs[i];
+    if (s.values_layout != ValuesLayout::canonical || (!row().gpu && i % 3 != 0)) continue;
+    s.input_gradient = true;
+    s.bias = false;
+    s.activation = Activation::none;
+    gradients.push_back(std::move(s));
+  }
+  try_all(gradients, 15);
+}
+
 TEST_P(SparseGemm, FewTokensOrColumns) {
   if (row().operation == Operation::sddmm) GTEST_SKIP() << "sddmm has no dense columns";
   std::vector<ProblemSpec> specs;
