@@ -61,9 +61,10 @@ void sddmm(const BlockPattern& pattern, const DLTensor& x, const DLTensor& y, co
 std::size_t sddmm_workspace_bytes(const BlockPattern& pattern, const DLTensor& x, const DLTensor& y,
                                   const DLTensor& values, const SddmmOptions& options = {});
 
-/// Gradient of `linear` by X: dX[T,in] = dY[T,out] * W, with the pattern and the canonical values of W as `linear` takes
-/// them; dY is the gradient by what `linear` computes before its activation. The product of the pattern's transposed
-/// twin: the kernel is that of `linear`, and the blocks are turned on the way, into the workspace, on every call.
+/// Gradient of `linear` by X: dX[T,in] = dY[T,out] * W, with the pattern and the canonical values of W as `linear`
+/// takes them; dY is the gradient by what `linear` computes before its activation. The product of the pattern's
+/// transposed twin: the kernel is that of `linear`, and the blocks are turned on the way, into the workspace, on every
+/// call.
 /// @param dy [T, out], @param dx [T, in] (written).
 void linear_backward_input(const BlockPattern& w, const DLTensor& w_values, const DLTensor& dy, const DLTensor& dx,
                            const Workspace& workspace = {}, Stream stream = nullptr);

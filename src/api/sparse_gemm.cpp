@@ -146,13 +146,13 @@ Checked check_sddmm(const BlockPattern& pattern, const DLTensor& x, const DLTens
   if (options.layout == SddmmLayout::x_yt) {
     problem.dense = free_length(names.x, x, 1);
     call.in0 = check_matrix(names.x, x, problem.dtype, device, problem.rows, problem.dense, "[pattern.rows, D]");
-    call.in1 =
-        check_matrix(names.y, y, problem.dtype, device, problem.cols, problem.dense, "[pattern.cols, D] with D of the other operand");
+    call.in1 = check_matrix(names.y, y, problem.dtype, device, problem.cols, problem.dense,
+                            "[pattern.cols, D] with D of the other operand");
   } else {
     problem.dense = free_length(names.x, x, 0);
     call.in0 = check_matrix(names.x, x, problem.dtype, device, problem.dense, problem.rows, "[D, pattern.rows]");
-    call.in1 =
-        check_matrix(names.y, y, problem.dtype, device, problem.dense, problem.cols, "[D, pattern.cols] with D of the other operand");
+    call.in1 = check_matrix(names.y, y, problem.dtype, device, problem.dense, problem.cols,
+                            "[D, pattern.cols] with D of the other operand");
   }
   call.values = check_values(names.values, values, problem.dtype, call.pattern, device);
   call.alpha = options.alpha;
@@ -165,8 +165,8 @@ Checked check_sddmm(const BlockPattern& pattern, const DLTensor& x, const DLTens
   return checked;
 }
 
-// The gradient by the dense operand of spmm (`in` is dC, `out` dB) or of linear (dY and dX): a call of the twin, but for
-// the values, which are still those of the pattern.
+// The gradient by the dense operand of spmm (`in` is dC, `out` dB) or of linear (dY and dX): a call of the twin, but
+// for the values, which are still those of the pattern.
 Checked check_input_gradient(const BlockPattern& pattern, Operation operation, const char* values_name,
                              const DLTensor& values, const char* in_name, const DLTensor& in, const char* out_name,
                              const DLTensor& out, float alpha, float beta) {
@@ -181,13 +181,13 @@ Checked check_input_gradient(const BlockPattern& pattern, Operation operation, c
   if (operation == Operation::linear) {
     problem.dense = free_length(in_name, in, 0);
     call.in0 = check_matrix(in_name, in, problem.dtype, device, problem.dense, problem.cols, "[T, w.rows]");
-    call.out = check_matrix(out_name, out, problem.dtype, device, problem.dense, problem.rows,
-                            "[T, w.cols] with T of dy");
+    call.out =
+        check_matrix(out_name, out, problem.dtype, device, problem.dense, problem.rows, "[T, w.cols] with T of dy");
   } else {
     problem.dense = free_length(in_name, in, 1);
     call.in0 = check_matrix(in_name, in, problem.dtype, device, problem.cols, problem.dense, "[a.rows, N]");
-    call.out = check_matrix(out_name, out, problem.dtype, device, problem.rows, problem.dense,
-                            "[a.cols, N] with N of dc");
+    call.out =
+        check_matrix(out_name, out, problem.dtype, device, problem.rows, problem.dense, "[a.cols, N] with N of dc");
   }
   call.alpha = alpha;
   call.beta = beta;

@@ -13,8 +13,8 @@ namespace triage {
 
 namespace {
 
-constexpr int kLanes = 32;        // columns of a CTA
-constexpr int kWarps = 8;         // rows at a time
+constexpr int kLanes = 32;  // columns of a CTA
+constexpr int kWarps = 8;   // rows at a time
 constexpr int kRowsPerStrip = 512;
 constexpr int kMaxStrips = 64;
 

@@ -20,7 +20,8 @@ __global__ void __launch_bounds__(kThreads) turn_kernel(const TurnedBlocks block
   const int block = blocks.block, sides = block / kSide;
   const std::int64_t size = std::int64_t{block} * block, count = blocks.nnz * sides * sides;
   const auto* values = static_cast<const std::uint16_t*>(blocks.values);
-  for (std::int64_t first = std::int64_t{blockIdx.x} * kAtOnce; first < count; first += std::int64_t{gridDim.x} * kAtOnce) {
+  for (std::int64_t first = std::int64_t{blockIdx.x} * kAtOnce; first < count;
+       first += std::int64_t{gridDim.x} * kAtOnce) {
 #pragma unroll
     for (int j = threadIdx.x; j < kAtOnce * kChunks; j += kThreads) {
       const int s = j / kChunks, r = j % kChunks / kRowChunks, c = j % kRowChunks * kChunk;

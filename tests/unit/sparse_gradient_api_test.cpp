@@ -1,5 +1,5 @@
-// The gradients of linear and spmm: small problems by hand, and what is said of wrong arguments. Random problems of every
-// kernel: tests/kernels/sparse_gemm_test.cpp (InputGradient).
+// The gradients of linear and spmm: small problems by hand, and what is said of wrong arguments. Random problems of
+// every kernel: tests/kernels/sparse_gemm_test.cpp (InputGradient).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -120,13 +120,15 @@ std::string sentence(const Call& call) {
 TEST(SparseGradients, SayWhichArgumentIsWrong) {
   const Layer layer;
   const std::vector<double> dy(kTokens * kOut), x(kTokens * kIn), other(kTokens * kOut);
-  const auto dy_view = view(dy, {kTokens, kOut}), x_view = view(x, {kTokens, kIn}), wrong = view(other, {kTokens, kOut});
+  const auto dy_view = view(dy, {kTokens, kOut}), x_view = view(x, {kTokens, kIn}),
+             wrong = view(other, {kTokens, kOut});
   EXPECT_EQ(sentence([&] { linear_backward_input(layer.pattern, layer.values_view(), dy_view, wrong); }),
             "dx has the shape [5, 40], accepted: [5, 27], [T, w.cols] with T of dy");
   EXPECT_EQ(sentence([&] { linear_backward_input(layer.pattern, layer.values_view(), x_view, x_view); }),
             "dy has the shape [5, 27], accepted: [5, 40], [T, w.rows]");
-  EXPECT_NE(sentence([&] { linear_backward_weight(layer.pattern, x_view, x_view, layer.values_view()); }).find("dy has"),
-            std::string::npos);
+  EXPECT_NE(
+      sentence([&] { linear_backward_weight(layer.pattern, x_view, x_view, layer.values_view()); }).find("dy has"),
+      std::string::npos);
   EXPECT_EQ(sentence([&] { linear_backward_bias(dy_view, view(x, {kTokens * kIn})); }),
             "dbias has the shape [135], accepted: [40], [out] with out of dy");
   EXPECT_NE(sentence([&] { linear_backward_bias(dy_view, view(dy, {kOut})); }).find("overlaps"), std::string::npos);
