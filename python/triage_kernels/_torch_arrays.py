@@ -1,0 +1,68 @@
+"""The adapter (see _calls.py) of PyTorch tensors: host or GPU, on the current stream of the tensor's device."""
+
+import torch
+
+from . import _frame
+
+_DTYPES = {getattr(torch, name): code for name, code in _frame.DTYPES.items()}
+_DTYPES.update({torch.complex64: _frame.dtype_code(5, 64), torch.complex128: _frame.dtype_code(5, 128)})
+
+try:
+    _raw_stream = torch._C._cuda_getCurrentRawStream  # what torch's own compiled code calls
+except AttributeError:  # a torch without CUDA
+
+    def _raw_stream(index):
+        return torch.cuda.current_stream(index).cuda_stream
+
+
+def describe(tensor):
+    index = tensor.get_device()
+    return (tensor.data_ptr(), _frame.kHost if index < 0 else 2 | index << 32, _DTYPES[tensor.dtype], tensor.shape,
+            tensor.stride())
+
+
+def scratch(size, like):
+    if like.get_device() < 0:
+        memory = torch.empty(size + 256, dtype=torch.uint8)
+        return memory, (memory.data_ptr() + 255) & ~255
+    memory = torch.empty(size, dtype=torch.uint8, device=like.device)  # the allocator aligns to 512 bytes
+    return memory, memory.data_ptr()
+
+
+def stream(like):
+    index = like.get_device()
+    return 0 if index < 0 else _raw_stream(index)
+
+
+def array_of(name, value):
+    return value
+
+
+def rows(tensor):
+    """`tensor`, copied only if its rows do not lie one after another with inner stride 1."""
+    dimensions = tensor.dim()
+    if dimensions == 0 or tensor.numel() == 0:
+        return tensor
+    strides = tensor.stride()
+    if strides[-1] != 1 and tensor.shape[-1] != 1:
+        return tensor.contiguous()
+    if dimensions == 2 and strides[0] < tensor.shape[1] and tensor.shape[0] != 1:
+        return tensor.contiguous()
+    if dimensions > 2 and 0 in strides:
+        return tensor.contiguous()
+    return tensor
+
+
+def empty(shape, like, dtype=None):
+    return torch.empty(shape, dtype=like.dtype if dtype is None else dtype, device=like.device)
+
+
+def contiguous(tensor):
+    return tensor.contiguous()
+
+
+def indices(tensor):
+    return tensor.to(torch.int32).contiguous()
+
+
+float32 = torch.float32

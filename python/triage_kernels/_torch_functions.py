@@ -1,0 +1,72 @@
+"""The public functions for PyTorch tensors. Where nothing but the result is wanted (eager, no gradient, no autocast, no
+mode), they call the library directly: PyTorch's dispatcher costs more than the launch. Else they are the operators."""
+
+import torch
+
+from . import ops
+from ._functions import check_attention_dimensions
+from ._pattern import BlockPattern, sparse_operand
+
+_ops = torch.ops.triage
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_modes = torch._C._len_torch_dispatch_stack
+_function_modes = torch._C._len_torch_function_stack
+_transforms = getattr(torch._C._functorch, "peek_interpreter_stack", lambda: None)
+_any_autocast = getattr(torch._C, "_is_any_autocast_enabled", None)
+if _any_autocast is None:
+
+    def _any_autocast():
+        return torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu")
+
+
+def _direct(*tensors):
+    """Whether a call on these needs nothing of PyTorch's dispatcher."""
+    if torch.compiler.is_compiling():
+        return False
+    gradients = torch.is_grad_enabled()
+    for tensor in tensors:
+        if tensor is not None and (type(tensor) not in _PLAIN or tensor.is_meta or gradients and tensor.requires_grad):
+            return False
+    return not (_modes() or _function_modes() or _any_autocast() or _transforms() is not None)
+
+
+def _operand(name, matrix):
+    """(values, pattern) without anything that torch.compile cannot trace, where it is such a pair."""
+    if isinstance(matrix, (tuple, list)) and len(matrix) == 2 and isinstance(matrix[1], BlockPattern):
+        return matrix[0], matrix[1]
+    return sparse_operand(name, matrix)
+
+
+def _same_columns(name, x, pattern, dimension, what):
+    if x.dim() == 0 or x.shape[dimension] != pattern.shape[1]:
+        from ._library import InvalidArgumentError
+        raise InvalidArgumentError(f"{name} has the shape {list(x.shape)}, accepted: {what} with "
+                                   f"{pattern.shape[1]}, the columns of the block-sparse matrix")
+
+
+def sparse_linear(x, w, bias, activation):
+    values, pattern = _operand("w", w)
+    _same_columns("x", x, pattern, -1, "[..., in]")
+    if _direct(x, values, bias):
+        return ops.run_sparse_linear(pattern, x, values, bias, activation)
+    return _ops.sparse_linear(x, values, bias, pattern.crow_indices, pattern.col_indices, pattern.shape[0], activation)
+
+
+def spmm(a, b, c, alpha, beta):
+    values, pattern = _operand("a", a)
+    _same_columns("b", b, pattern, 0, "[K, N]")
+    return _ops.spmm(values, pattern.crow_indices, pattern.col_indices, pattern.shape[0], b, c, alpha, beta)
+
+
+def sddmm(x, y, pattern, layout, values, alpha, beta):
+    return _ops.sddmm(x, y, pattern.crow_indices, pattern.col_indices, pattern.block_size, layout, values, alpha, beta)
+
+
+def attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale,
+              causal, window_left, window_right, softcap, num_splits, deterministic):
+    settings = (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale, causal,
+                window_left, window_right, softcap, num_splits, deterministic)
+    if _direct(q, k, v, sinks):
+        return ops.run_attention(q, k, v, *settings)
+    check_attention_dimensions(q, k, v, cu_seqlens_q is not None, cu_seqlens_k is not None)
+    return _ops.attention(q, k, v, *settings)
