@@ -10,7 +10,7 @@ set(TRIAGE_CUDA_ARCHITECTURES native CACHE STRING
 
 option(TRIAGE_BUILD_PROGRAM "Build the triage program" ${PROJECT_IS_TOP_LEVEL})
 option(TRIAGE_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
-option(TRIAGE_BUILD_PYTHON "Build libtriage.so of the Python package (pip install . does)" OFF)
+option(TRIAGE_BUILD_PYTHON "Build libtriage.so of the Python package (pip install . uses it)" ${PROJECT_IS_TOP_LEVEL})
 option(TRIAGE_OPENMP "Use OpenMP in the CPU backend where the compiler has it" ON)
 option(TRIAGE_PORTABLE_BINARIES "Link all but glibc statically, for machines where nothing can be installed" OFF)
 set(TRIAGE_SANITIZE "" CACHE STRING "Sanitizers for C++ code, as -fsanitize= takes them, e.g. address,undefined")

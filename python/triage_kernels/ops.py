@@ -4,7 +4,7 @@ A pattern travels as its two index tensors; _torch_patterns finds what the libra
 triage_kernels; these are what torch.compile and torch.export see. Importing this module registers them.
 
 Gradients are written in terms of the operators themselves, so that products can be differentiated any number of times;
-attention once. How d_x = d_y W and the like avoid a transposed copy of the values: see _product_transposed.
+attention once.
 """
 
 import torch
@@ -185,6 +185,14 @@ def _check_values(values):
 def _check_matrix(name, tensor):
     if tensor.dim() != 2:
         raise InvalidArgumentError(f"{name} has {tensor.dim()} dimensions, accepted: 2")
+
+
+def inside(crow, col, block, rows, cols):
+    """True where an element of the values belongs to the matrix, False in the padding of ragged blocks."""
+    row = torch.arange(crow.shape[0] - 1, device=crow.device).repeat_interleave(crow.diff().long(),
+                                                                                 output_size=col.shape[0])
+    within = torch.arange(block, device=crow.device)
+    return (row[:, None] * block + within < rows)[:, :, None] & (col[:, None] * block + within < cols)[:, None, :]
 
 
 for _name, _function in (("sparse_linear", _sparse_linear), ("sparse_linear_backward_input", _sparse_linear_backward_input),
@@ -371,7 +379,8 @@ def _sddmm_gradient(ctx, g):
         if ctx.needs_input_grad[1]:
             d_y = _ops.sparse_linear_backward_input(x, g, crow, col, y.shape[1]) * ctx.alpha
     if ctx.has_values and ctx.needs_input_grad[6]:
-        d_values = g * ctx.beta
+        rows, cols = (x.shape[0], y.shape[0]) if ctx.layout == "x_yt" else (x.shape[1], y.shape[1])
+        d_values = g * ctx.beta * inside(crow, col, g.shape[-1], rows, cols)  # what comes in at the padding is not read
     return d_x, d_y, None, None, None, None, d_values, None, None
 
 
