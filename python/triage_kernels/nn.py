@@ -133,7 +133,7 @@ class BlockSparseLinear(nn.Module):
         """The weight as a torch.sparse_bsr tensor, which shares the values. Sizes must be multiples of the block."""
         self._require_whole_blocks("torch.sparse_bsr")
         return torch.sparse_bsr_tensor(self.crow_indices, self.col_indices, self.values.detach(),
-                                       (self.out_features, self.in_features))
+                                       (self.out_features, self.in_features), check_invariants=False)
 
     def to_scipy(self):
         """The weight as a SciPy bsr_array on the host. Sizes must be multiples of the block."""
@@ -195,7 +195,7 @@ def prune_(module, block=64, density=0.25, *, skip=()):
         raise InvalidArgumentError(f"skip names {', '.join(sorted(unknown))}, which the module does not have")
     replaced, left = {}, []
     for name, parent in list(module.named_modules()):
-        for child_name, child in list(parent.named_children()):
+        for child_name, child in list(parent._modules.items()):  # named_children leaves out second uses
             full_name = f"{name}.{child_name}" if name else child_name
             if not isinstance(child, nn.Linear) or full_name in skip:
                 continue
