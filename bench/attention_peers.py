@@ -1,10 +1,12 @@
 """Peers of attention that a PyTorch user has, on the verdict's cases: torch's SDPA (flash, cuDNN), FA2, FA3 and FA4.
 
-Runs `triage verdict --op attention.forward --json` in the same session and on the same GPU (or reads what it printed
-before), times each peer that is installed on the same shapes, and prints the same JSON with them added to `peers` of each
-case; a peer that is not installed or refuses a case is named under `not_measured`, with its reason.
+Runs `triage verdict --op attention.forward --json` (with `--backward`: attention.backward) in the same session and on the
+same GPU (or reads what it printed before), times each peer that is installed on the same shapes, and prints the same
+JSON with them added to `peers` of each case; a peer that is not installed or refuses a case is named under
+`not_measured`, with its reason.
 
     python3 bench/attention_peers.py --triage build/triage > attention_with_peers.json
+    python3 bench/attention_peers.py --triage build/triage --backward --table
     python3 bench/attention_peers.py --json verdict.json --table        # a table to read instead of JSON
 
 Times are medians of CUDA-event timings; the operands are contiguous [batch, sequence, heads, head_dim] as ours. Peers run
@@ -103,19 +105,39 @@ def shared_by_all(shape):
     return not any(shape.get(name) for name in plain)
 
 
-def reference(torch, q, k, v, shape):
-    """A few queries in float64, to see that a peer computes the same thing."""
+def reference_weights(torch, q, k, shape):
+    """P of a few queries of the first head in float64, to see that a peer computes the same thing."""
     rows = torch.arange(0, shape["seqlen_q"], max(1, shape["seqlen_q"] // 8), device="cuda")
     logits = torch.einsum("hd,jd->hj", q[0, rows, 0].double(), k[0, :, 0].double()) / math.sqrt(shape["head_dim"])
     if shape["causal"]:
         position = torch.arange(shape["seqlen_k"], device="cuda")
         hidden = position[None, :] > rows[:, None] + shape["seqlen_k"] - shape["seqlen_q"]
         logits = logits.masked_fill(hidden, float("-inf"))
-    return rows, logits.softmax(-1) @ v[0, :, 0].double()
+    return rows, logits.softmax(-1)
+
+
+def backward_of(torch, build, q, k, v, d_o, shape):
+    """The same peer's gradients by autograd: a call that computes d_q, d_k and d_v alone, and its d_q."""
+    leaves = [x.detach().requires_grad_() for x in (q, k, v)]
+    _, result, version = build(torch, *leaves, shape)
+    out = result()
+
+    def run():
+        return torch.autograd.grad(out, leaves, d_o, retain_graph=True)
+    return run, lambda: run()[0], version
+
+
+def reference_d_q(torch, q, k, v, d_o, shape):
+    """d_q of a few queries in float64: dS K, dS = P * (dP - rowsum(P * dP))."""
+    rows, weights = reference_weights(torch, q, k, shape)
+    d_p = d_o[0, rows, 0].double() @ v[0, :, 0].double().T
+    d_s = weights * (d_p - (weights * d_p).sum(-1, keepdim=True))
+    return rows, d_s @ k[0, :, 0].double() / math.sqrt(shape["head_dim"])
 
 
 def add_peers(torch, case):
     shape = case["shape"]
+    backward = case["op"] == "attention.backward"
     if not shared_by_all(shape):
         case.setdefault("not_measured", []).append({"name": "peers", "reason": "a case whose options not every peer has"})
         return
@@ -128,11 +150,19 @@ def add_peers(torch, case):
     q = random(shape["seqlen_q"], shape["heads"], shape["head_dim"])
     k = random(shape["seqlen_k"], shape["kv_heads"], shape["head_dim"])
     v = random(shape["seqlen_k"], shape["kv_heads"], head_dim_v)
-    rows, right = reference(torch, q, k, v, shape)
+    d_o = random(shape["seqlen_q"], shape["heads"], head_dim_v)
+    if backward:
+        rows, right = reference_d_q(torch, q, k, v, d_o, shape)
+    else:
+        rows, weights = reference_weights(torch, q, k, shape)
+        right = weights @ v[0, :, 0].double()
     calls, versions = {}, {}
     for name, build in PEERS.items():
         try:
-            run, result, versions[name] = build(torch, q, k, v, shape)
+            if backward:
+                run, result, versions[name] = backward_of(torch, build, q, k, v, d_o, shape)
+            else:
+                run, result, versions[name] = build(torch, q, k, v, shape)
             difference = (result()[0, rows, 0].double() - right).abs().max().item() / right.abs().max().item()
             if not difference < 2e-2:
                 raise RuntimeError(f"its result differs from the definition's by {difference:.2g}")
@@ -179,9 +209,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--triage", help="the program: it is run first, with --json")
-    source.add_argument("--json", help="what `triage verdict --op attention.forward --json` printed")
+    source.add_argument("--json", help="what `triage verdict --op attention.forward --json` (or attention.backward) printed")
     parser.add_argument("--shape", help="passed on to the program: part of a case's name")
     parser.add_argument("--kernel", help="passed on to the program")
+    parser.add_argument("--backward", action="store_true", help="the cases of attention.backward")
     parser.add_argument("--table", action="store_true", help="a table instead of JSON")
     arguments = parser.parse_args()
     try:
@@ -190,8 +221,9 @@ def main():
         sys.exit("attention_peers.py: torch is not installed")
     if not torch.cuda.is_available():
         sys.exit("attention_peers.py: torch sees no CUDA device")
+    op = "attention.backward" if arguments.backward else "attention.forward"
     if arguments.triage:
-        command = [arguments.triage, "verdict", "--device", "cuda", "--op", "attention.forward", "--only", "timing", "--json"]
+        command = [arguments.triage, "verdict", "--device", "cuda", "--op", op, "--only", "timing", "--json"]
         command += ["--shape", arguments.shape] if arguments.shape else []
         command += ["--kernel", arguments.kernel] if arguments.kernel else []
         finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
@@ -202,7 +234,7 @@ def main():
         with open(arguments.json) as file:
             verdict = json.load(file)
     first = yardstick(torch)
-    cases = [case for case in verdict["cases"] if case["op"] == "attention.forward" and case.get("time_ms")]
+    cases = [case for case in verdict["cases"] if case["op"] == op and case.get("time_ms")]
     for case in cases:
         try:
             add_peers(torch, case)

@@ -32,6 +32,8 @@ struct AttentionShape {
   /// Pairs of a query and a key that it attends, of one head. Plain causal attention of a sequence with itself counts
   /// as half of its pairs, as is usual; other masks are counted exactly.
   double attended_pairs() const;
+  /// Whether its gradients are of interest: no cache, no decoding.
+  bool trains() const { return page_size == 0 && seqlen_q == seqlen_k; }
 };
 
 std::vector<AttentionShape> attention_shapes(Machine machine);

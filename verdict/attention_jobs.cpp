@@ -5,6 +5,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "registry/attention_registry.h"
 #include "verdict/attention_cases.h"
 #include "verdict/attention_timed_problem.h"
 #include "verdict/grid_run.h"
@@ -48,18 +49,28 @@ void add_note(std::string& note, const std::string& text) {
 }  // namespace
 
 ReceiptGrid run_attention_grid(const Job& job, JobContext& context) {
-  const std::vector<AttentionSpec> specs = choose_evenly(
-      attention_cases_of_kernel(report_of(job, context), job.quick ? 0 : kRandomCases, job.seed), grid_problems(job));
-  return run_problems<GuardedAttention>(job, context, specs,
-                                        [](const AttentionSpec& spec) { return attention_check_options(spec); });
+  const KernelReport kernel = report_of(job, context);
+  const int random = job.quick ? 0 : kRandomCases;
+  const auto options_of = [](const AttentionSpec& spec) { return attention_check_options(spec); };
+  if (job.op == kAttentionBackward) {
+    const std::vector<AttentionBackwardSpec> specs =
+        choose_evenly(attention_backward_cases_of_kernel(kernel, random, job.seed), grid_problems(job));
+    return run_problems<GuardedAttentionBackward>(job, context, specs, options_of);
+  }
+  const std::vector<AttentionSpec> specs =
+      choose_evenly(attention_cases_of_kernel(kernel, random, job.seed), grid_problems(job));
+  return run_problems<GuardedAttention>(job, context, specs, options_of);
 }
 
-ReceiptCase time_attention(const Job& job, JobContext& context) {
+namespace {
+
+template <class Problem>
+ReceiptCase time_problem(const Job& job, JobContext& context) {
   force_kernel(job.kernel);
   bench::AttentionShape shape = job.shape.attention.value();
   shape.dtype = job.dtype;
   const int copies = copies_for(compulsory_bytes(job.op, job.shape, job.dtype), context.cache_bytes());
-  TimedAttention problem(shape, context.device(), job.seed, copies, context.stream());
+  Problem problem(shape, context.device(), job.seed, copies, context.stream());
   ReceiptCase result;
   take_identity(result, job);
 
@@ -111,6 +122,13 @@ ReceiptCase time_attention(const Job& job, JobContext& context) {
     add_note(result.note, fmt::format("spread of our time {:.0f}% of its median", 100 * spread(*result.time)));
   }
   return result;
+}
+
+}  // namespace
+
+ReceiptCase time_attention(const Job& job, JobContext& context) {
+  return job.op == kAttentionBackward ? time_problem<TimedAttentionBackward>(job, context)
+                                      : time_problem<TimedAttention>(job, context);
 }
 
 }  // namespace triage::verdict

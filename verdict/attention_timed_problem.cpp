@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "verdict/attention_timed_arguments.h"
 #include "verdict/correctness_cases.h"
 #include "verdict/operands.h"
 #include "verdict/random_inputs.h"
@@ -15,73 +16,6 @@ namespace {
 enum OperandStream : std::uint64_t { kQueries = 21, kKeys, kValues, kSinks };
 
 }  // namespace
-
-// The views and options of one call.
-struct TimedAttention::Arguments {
-  TensorView q, k, v, o, lse, cu_q, cu_k, used, sinks;
-  std::int64_t table_shape[2];
-  DLTensor table{};
-  // TensorView has three dimensions at most; batched tensors have four.
-  std::int64_t shapes[4][4];
-  AttentionOptions options;
-
-  Arguments(TimedAttention& p, int copy)
-      : q(p.q_[static_cast<std::size_t>(copy)].data(), p.device_, dlpack_dtype(p.dtype_),
-          {p.shape_.total_q(), p.shape_.heads, p.shape_.head_dim}),
-        k(p.k_[static_cast<std::size_t>(copy)].data(), p.device_, dlpack_dtype(p.dtype_),
-          {p.shape_.total_k(), p.shape_.kv_heads, p.shape_.head_dim}),
-        v(p.v_[static_cast<std::size_t>(copy)].data(), p.device_, dlpack_dtype(p.dtype_),
-          {p.shape_.total_k(), p.shape_.kv_heads, p.shape_.head_dim_v}),
-        o(p.o_[static_cast<std::size_t>(copy)].data(), p.device_, dlpack_dtype(p.dtype_),
-          {p.shape_.total_q(), p.shape_.heads, p.shape_.head_dim_v}),
-        lse(p.lse_[static_cast<std::size_t>(copy)].data(), p.device_, {kDLFloat, 32, 1},
-            p.shape_.varlen ? std::vector<std::int64_t>{p.shape_.heads, p.shape_.total_q()}
-                            : std::vector<std::int64_t>{p.shape_.batch, p.shape_.heads, p.shape_.seqlen_q}),
-        cu_q(p.cu_q_buffer_.data(), p.device_, {kDLInt, 32, 1}, {p.shape_.batch + 1}),
-        cu_k(p.cu_k_buffer_.data(), p.device_, {kDLInt, 32, 1}, {p.shape_.batch + 1}),
-        used(p.used_k_buffer_.data(), p.device_, {kDLInt, 32, 1}, {p.shape_.batch}),
-        sinks(p.sinks_.data(), p.device_, {kDLFloat, 32, 1}, {p.shape_.heads}) {
-    const bench::AttentionShape& s = p.shape_;
-    options.causal = s.causal;
-    options.window_left = s.window_left;
-    options.window_right = s.window_right;
-    options.softcap = static_cast<float>(s.softcap);
-    if (s.sinks) options.sinks = &sinks.tensor;
-    if (s.varlen) {
-      options.cu_seqlens_q = &cu_q.tensor;
-      options.cu_seqlens_k = &cu_k.tensor;
-      options.max_seqlen_q = s.seqlen_q;
-      options.max_seqlen_k = s.seqlen_k;
-    } else {
-      const std::int64_t outer = s.page_size > 0 ? p.pages_ : s.batch,
-                         rows = s.page_size > 0 ? s.page_size : s.seqlen_k;
-      batched(q, 0, s.batch, s.seqlen_q);
-      batched(o, 1, s.batch, s.seqlen_q);
-      batched(k, 2, outer, rows);
-      batched(v, 3, outer, rows);
-    }
-    if (s.page_size > 0) {
-      table_shape[0] = s.batch, table_shape[1] = p.pages_ / s.batch;
-      table = cu_q.tensor;
-      table.data = p.table_buffer_.data();
-      table.ndim = 2;
-      table.shape = table_shape;
-      table.strides = nullptr;
-      options.block_table = &table;
-      options.seqused_k = &used.tensor;
-    }
-  }
-
- private:
-  // [rows, heads, dim] as [outer, rows / outer, heads, dim]
-  void batched(TensorView& view, int slot, std::int64_t outer, std::int64_t rows) {
-    const std::int64_t lengths[4] = {outer, rows, view.shape[1], view.shape[2]};
-    std::copy(lengths, lengths + 4, shapes[slot]);
-    view.tensor.ndim = 4;
-    view.tensor.shape = shapes[slot];
-    view.tensor.strides = nullptr;
-  }
-};
 
 TimedAttention::TimedAttention(const bench::AttentionShape& shape, DLDevice device, std::uint64_t seed, int copies,
                                Stream stream)
@@ -161,12 +95,13 @@ void TimedAttention::poison_outputs() {
 
 std::size_t TimedAttention::output_bytes() const { return o_.front().bytes(); }
 
-CheckResult TimedAttention::check(int copy, double operations, std::uint64_t seed) {
+TimedAttention::HostCopy TimedAttention::download_copy(int copy) const {
   const auto index = static_cast<std::size_t>(copy);
-  const std::vector<char> q = download(q_[index]), k = download(k_[index]), v = download(v_[index]),
-                          o = download(o_[index]), lse = download(lse_[index]), sinks = download(sinks_);
+  HostCopy host{download(q_[index]), download(k_[index]),   download(v_[index]),
+                download(o_[index]), download(lse_[index]), download(sinks_),
+                {}};
   synchronize(device_, stream_);
-  AttentionCall call;
+  AttentionCall& call = host.call;
   AttentionProblem& p = call.problem;
   const bench::AttentionShape& s = shape_;
   p.dtype = dtype_;
@@ -181,14 +116,15 @@ CheckResult TimedAttention::check(int copy, double operations, std::uint64_t see
   p.window_right = s.causal ? 0 : s.window_right;
   p.softcap = static_cast<float>(s.softcap);
   p.page_size = s.page_size;
-  const auto tensor = [&](const std::vector<char>& bytes, std::int64_t rows, std::int64_t heads, std::int64_t dim) {
-    return AttentionTensor{const_cast<char*>(bytes.data()), s.varlen ? 0 : rows * heads * dim, heads * dim, dim};
+  const auto tensor = [&](std::vector<char>& bytes, std::int64_t rows, std::int64_t heads, std::int64_t dim) {
+    return AttentionTensor{bytes.data(), s.varlen ? 0 : rows * heads * dim, heads * dim, dim};
   };
   const std::int64_t k_rows = s.page_size > 0 ? s.page_size : s.seqlen_k;
-  call.q = tensor(q, s.seqlen_q, s.heads, s.head_dim);
-  call.k = tensor(k, k_rows, s.kv_heads, s.head_dim);
-  call.v = tensor(v, k_rows, s.kv_heads, s.head_dim_v);
-  call.o = tensor(o, s.seqlen_q, s.heads, s.head_dim_v);
+  call.q = tensor(host.q, s.seqlen_q, s.heads, s.head_dim);
+  call.k = tensor(host.k, k_rows, s.kv_heads, s.head_dim);
+  call.v = tensor(host.v, k_rows, s.kv_heads, s.head_dim_v);
+  call.o = tensor(host.o, s.seqlen_q, s.heads, s.head_dim_v);
+  call.lse = reinterpret_cast<float*>(host.lse.data());
   call.lse_head_stride = s.varlen ? s.total_q() : s.seqlen_q;
   call.lse_batch_stride = s.varlen ? 0 : s.heads * s.seqlen_q;
   call.softmax_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(s.head_dim)));
@@ -198,8 +134,14 @@ CheckResult TimedAttention::check(int copy, double operations, std::uint64_t see
     call.block_table = table_.data();
     call.block_table_stride = pages_ / s.batch;
   }
-  if (s.sinks) call.sinks = reinterpret_cast<const float*>(sinks.data());
-  return check_attention_result(call, o.data(), reinterpret_cast<const float*>(lse.data()), {operations, seed});
+  if (s.sinks) call.sinks = reinterpret_cast<const float*>(host.sinks.data());
+  return host;
+}
+
+CheckResult TimedAttention::check(int copy, double operations, std::uint64_t seed) {
+  const HostCopy host = download_copy(copy);
+  return check_attention_result(host.call, host.o.data(), reinterpret_cast<const float*>(host.lse.data()),
+                                {operations, seed});
 }
 
 }  // namespace triage::verdict

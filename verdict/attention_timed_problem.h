@@ -4,13 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "bench/attention_shapes.h"
 #include "device/memory.h"
 #include "registry/attention_kernel.h"
 #include "triage/triage.h"
-#include "verdict/attention_correctness.h"
+#include "verdict/attention_backward_correctness.h"
 
 namespace triage::verdict {
 
@@ -29,7 +30,14 @@ class TimedAttention {
   void* output(int copy) { return o_[static_cast<std::size_t>(copy)].data(); }
 
  private:
+  friend class TimedAttentionBackward;
   struct Arguments;
+  /// One copy in host memory, with the call that describes it.
+  struct HostCopy {
+    std::vector<char> q, k, v, o, lse, sinks;
+    AttentionCall call;
+  };
+  HostCopy download_copy(int copy) const;
   Buffer make(std::size_t bytes) const;
   Buffer upload(const std::vector<std::int32_t>& data) const;
   std::vector<char> download(const Buffer& buffer) const;
@@ -42,6 +50,29 @@ class TimedAttention {
   std::vector<Buffer> q_, k_, v_, o_, lse_;
   std::vector<std::int32_t> cu_q_, cu_k_, used_k_, table_;
   Buffer cu_q_buffer_, cu_k_buffer_, used_k_buffer_, table_buffer_, sinks_, workspace_;
+};
+
+/// The backward of the same problem: O and lse are what the library's forward makes of it, by whichever kernel serves
+/// it. (TRIAGE_FORCE_KERNEL names the backward's kernel, and counts for that alone.) The gradients of a copy are one
+/// output: d_q, then d_k, d_v and d_sinks.
+class TimedAttentionBackward {
+ public:
+  TimedAttentionBackward(const bench::AttentionShape& shape, DLDevice device, std::uint64_t seed, int copies,
+                         Stream stream);
+
+  int copies() const { return forward_->copies(); }
+  void run(int copy);
+  void poison_outputs();
+  CheckResult check(int copy, double operations, std::uint64_t seed);
+  std::size_t output_bytes() const { return gradients_.front().bytes(); }
+  void* output(int copy) { return gradients_[static_cast<std::size_t>(copy)].data(); }
+
+ private:
+  struct Arguments;
+  std::unique_ptr<TimedAttention> forward_;
+  std::vector<Buffer> d_o_, gradients_;
+  std::size_t begins_[5] = {};  ///< of d_q, d_k, d_v and d_sinks in a copy's gradients, and their end
+  Buffer workspace_;
 };
 
 }  // namespace triage::verdict

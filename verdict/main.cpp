@@ -64,7 +64,7 @@ void add_verdict_command(CLI::App& app, const std::vector<std::string>& compiler
     command->add_option(name, values, what)->delimiter(',')->allow_extra_args(false)->type_name("LIST")->group(filters);
   };
   list("--kernel", options->kernels, "Kernels by name (see `triage list`)");
-  list("--op", options->ops, "spmm, linear, sddmm, attention.forward");
+  list("--op", options->ops, "spmm, linear, sddmm, attention.forward, attention.backward");
   list("--block", options->blocks, "16, 32, 64, 128");
   list("--dtype", options->dtypes, "float16, bfloat16, float32, float64");
   list("--shape", options->shapes, "Shapes whose name holds this, e.g. llama or 'cube 8192'");

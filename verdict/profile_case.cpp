@@ -5,6 +5,7 @@
 #include <functional>
 #include <stdexcept>
 
+#include "registry/attention_registry.h"
 #include "triage/triage.h"
 #include "verdict/attention_timed_problem.h"
 #include "verdict/job_identity.h"
@@ -51,9 +52,15 @@ ReceiptProfile run_for_profiler(const Job& job, JobContext& context) {
   if (job.shape.attention) {
     bench::AttentionShape shape = *job.shape.attention;
     shape.dtype = job.dtype;
-    TimedAttention problem(shape, context.device(), job.seed, 1, context.stream());
-    problem.poison_outputs();
-    profile_call(job, context, [&] { problem.run(0); });
+    const auto profile_problem = [&](auto problem) {
+      problem.poison_outputs();
+      profile_call(job, context, [&] { problem.run(0); });
+    };
+    if (job.op == kAttentionBackward) {
+      profile_problem(TimedAttentionBackward(shape, context.device(), job.seed, 1, context.stream()));
+    } else {
+      profile_problem(TimedAttention(shape, context.device(), job.seed, 1, context.stream()));
+    }
     return profile;
   }
   const TimedProblem::Request request{job.op, job.dtype, job.shape, context.device(), job.seed, 1, context.stream()};

@@ -141,6 +141,10 @@ void plan_timings(MachinePlan& plan, const VerdictOptions& options, const Kernel
   }
 }
 
+bool is_attention(const std::string& operation) {
+  return operation == kAttentionForward || operation == kAttentionBackward;
+}
+
 void plan_attention(MachinePlan& plan, const VerdictOptions& options, const KernelReport& kernel) {
   const bool gpu = plan.device.device_type == kDLCUDA;
   if (!options.blocks.empty()) return;  // attention has none
@@ -148,6 +152,7 @@ void plan_attention(MachinePlan& plan, const VerdictOptions& options, const Kern
     if (!wanted(options.only, std::string("timing")) || (options.quick && !shape.quick)) continue;
     if (!wanted(kernel.dtypes, shape.dtype) || !wanted(options.dtypes, shape.dtype)) continue;
     if (!shape_wanted(options.shapes, shape)) continue;
+    if (kernel.operation == kAttentionBackward && !shape.trains()) continue;
     Job job = make_job(JobKind::timing, options, plan.device, kernel);
     job.dtype = shape.dtype;
     job.shape.name = shape.name;
@@ -197,7 +202,7 @@ void plan_evidence(MachinePlan& plan, const VerdictOptions& options, const Kerne
   for (const bool quick : {true, false}) {  // the headline case, else any
     timed.quick = quick;
     if (!timings.jobs.empty()) break;
-    if (kernel.operation == kAttentionForward) {
+    if (is_attention(kernel.operation)) {
       plan_attention(timings, timed, kernel);
     } else {
       plan_timings(timings, timed, kernel, shapes);
@@ -236,9 +241,8 @@ MachinePlan plan_machine(const VerdictOptions& options, DLDevice device, const s
   const std::vector<bench::Shape> shapes = bench::shapes(gpu ? bench::Machine::gpu : bench::Machine::cpu);
   for (const KernelReport& kernel : reports) {
     if (!kernel.can_run || !wanted(options.kernels, kernel.name) || !op_wanted(options.ops, kernel.operation)) continue;
-    if (kernel.operation == kAttentionBackward) continue;  // its cases are not in the program: tests alone judge it
     plan_evidence(plan, options, kernel, shapes);
-    if (kernel.operation == kAttentionForward) {
+    if (is_attention(kernel.operation)) {
       plan_attention(plan, options, kernel);
       continue;
     }

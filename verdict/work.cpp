@@ -15,7 +15,8 @@ int dtype_bytes(const std::string& dtype) {
 double flops(const std::string& op, const ReceiptShape& shape) {
   if (shape.attention) {
     const bench::AttentionShape& a = *shape.attention;
-    return 2 * a.attended_pairs() * static_cast<double>(a.heads) * (a.head_dim + a.head_dim_v);
+    const double forward = 2 * a.attended_pairs() * static_cast<double>(a.heads) * (a.head_dim + a.head_dim_v);
+    return op == "attention.backward" ? 2.5 * forward : forward;  // five products in the place of two
   }
   const double stored = static_cast<double>(shape.nnz_blocks) * shape.block * shape.block;
   return 2 * stored * static_cast<double>(op == "sparse_gemm.sddmm" ? shape.k : shape.n);
@@ -29,7 +30,8 @@ double compulsory_bytes(const std::string& op, const ReceiptShape& shape, const 
   if (shape.attention) {
     const bench::AttentionShape& a = *shape.attention;
     const double rows = static_cast<double>(a.total_q() * a.heads + a.total_k() * a.kv_heads);
-    return rows * (a.head_dim + a.head_dim_v) * dtype_bytes(dtype);
+    const double forward = rows * (a.head_dim + a.head_dim_v) * dtype_bytes(dtype);
+    return op == "attention.backward" ? 2 * forward : forward;  // the gradients are as large as what they are of
   }
   const auto m = static_cast<double>(shape.m), n = static_cast<double>(shape.n), k = static_cast<double>(shape.k);
   const double stored = static_cast<double>(shape.nnz_blocks) * shape.block * shape.block;

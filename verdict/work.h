@@ -9,7 +9,8 @@ namespace triage::verdict {
 
 int dtype_bytes(const std::string& dtype);
 
-/// Floating-point operations on nonzero blocks alone; attention: on the pairs that are attended.
+/// Floating-point operations on nonzero blocks alone; attention: on the pairs that are attended (backward: 2.5 times the
+/// forward, as is usual).
 double flops(const std::string& op, const ReceiptShape& shape);
 /// Operations of the dense product of the same size.
 double dense_flops(const ReceiptShape& shape);

@@ -25,7 +25,7 @@ namespace {
 Json answer_to(const Job& job) {
   if (job.user.given()) load_user_kernel(job.user);
   JobContext context(job);
-  const bool attention = job.op == kAttentionForward;
+  const bool attention = job.op == kAttentionForward || job.op == kAttentionBackward;
   switch (job.kind) {
     case JobKind::device: return to_json(measure_machine(job, context));
     case JobKind::grid:
