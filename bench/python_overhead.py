@@ -1,4 +1,4 @@
-"""What a call from Python costs, in microseconds: the best of many rounds of 200 calls each.
+"""What a call from Python costs, in microseconds: the best of many rounds of 20 calls each.
 
     python3 bench/python_overhead.py            # the path up to the library, on the CPU: a problem without rows
     python3 bench/python_overhead.py --device cuda   # with the launch of the smallest problem's kernel
@@ -16,7 +16,7 @@ import triage_kernels as tk
 from triage_kernels import _calls, _library, _torch_arrays
 
 
-def best(call, rounds=200, repeats=200, between=lambda: None):
+def best(call, rounds=1000, repeats=20, between=lambda: None):
     times = []
     for _ in range(rounds):
         between()
@@ -35,7 +35,6 @@ def main():
     dtype = torch.float16
     rows = 64 if on_gpu else 0
     between = torch.cuda.synchronize if on_gpu else lambda: None
-    # The queue of a GPU takes some thousand launches; a round stays below that.
     pattern = tk.BlockPattern.from_mask(torch.ones(2, 2, dtype=torch.bool, device=device), 64)
     values = torch.zeros(4, 64, 64, device=device, dtype=dtype)
     x = torch.zeros(rows, 128, device=device, dtype=dtype)

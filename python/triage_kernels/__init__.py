@@ -37,4 +37,4 @@ def __dir__():
 
 
 if "torch" in sys.modules:
-    from . import ops  # registers torch.ops.triage, for programs that were exported elsewhere
+    from . import _torch_functions, ops  # registers torch.ops.triage, for programs that were exported elsewhere

@@ -1,6 +1,7 @@
 """The library's operations on arrays of any kind. `arrays` is an adapter (_numpy_arrays, _torch_arrays, ...) with
 
-    describe(array) -> (address, device, dtype, shape, strides in elements), as _frame.Frame.view takes them
+    write(frame, slot, array) -> address of a DLTensor that shows the array, written into that slot of the frame
+    key(array) -> its device, dtype, shape and strides: what a workspace's size may depend on
     scratch(bytes, like) -> (owner, address aligned to 256 bytes) in the memory of `like`
     stream(like) -> cudaStream_t as an int, 0 on the host
 
@@ -68,13 +69,12 @@ def _query(library, name, frame, arguments, key):
 def linear(arrays, pattern, values, x, bias, y, activation):
     frame = _frame.take()
     try:
-        describe, view = arrays.describe, frame.view
-        described = describe(x)
+        write = arrays.write
         kind = choice("activation", activation, ACTIVATIONS)
-        arguments = (pattern.handle, view(0, *describe(values)), view(1, *described),
-                     None if bias is None else view(2, *describe(bias)), view(3, *describe(y)),
+        arguments = (pattern.handle, write(frame, 0, values), write(frame, 1, x),
+                     None if bias is None else write(frame, 2, bias), write(frame, 3, y),
                      frame.pack(_linear_options, kind, 0))
-        key = ("linear", pattern.key, described[1:], bias is None, kind)
+        key = ("linear", pattern.key, arrays.key(x), bias is None, kind)
         _run("triage_linear", arrays, frame, arguments, key, x)
     finally:
         _frame.give_back(frame)
@@ -83,11 +83,10 @@ def linear(arrays, pattern, values, x, bias, y, activation):
 def spmm(arrays, pattern, values, b, c, alpha, beta):
     frame = _frame.take()
     try:
-        describe, view = arrays.describe, frame.view
-        described = describe(b)
-        arguments = (pattern.handle, view(0, *describe(values)), view(1, *described), view(2, *describe(c)),
+        write = arrays.write
+        arguments = (pattern.handle, write(frame, 0, values), write(frame, 1, b), write(frame, 2, c),
                      frame.pack(_spmm_options, alpha, beta, 0))
-        _run("triage_spmm", arrays, frame, arguments, ("spmm", pattern.key, described[1:], beta == 0), b)
+        _run("triage_spmm", arrays, frame, arguments, ("spmm", pattern.key, arrays.key(b), beta == 0), b)
     finally:
         _frame.give_back(frame)
 
@@ -95,12 +94,11 @@ def spmm(arrays, pattern, values, b, c, alpha, beta):
 def sddmm(arrays, pattern, x, y, values, layout, alpha, beta):
     frame = _frame.take()
     try:
-        describe, view = arrays.describe, frame.view
-        described = describe(x)
+        write = arrays.write
         kind = choice("layout", layout, LAYOUTS)
-        arguments = (pattern.handle, view(0, *described), view(1, *describe(y)), view(2, *describe(values)),
+        arguments = (pattern.handle, write(frame, 0, x), write(frame, 1, y), write(frame, 2, values),
                      frame.pack(_sddmm_options, kind, alpha, beta))
-        _run("triage_sddmm", arrays, frame, arguments, ("sddmm", pattern.key, described[1:], kind, beta == 0), x)
+        _run("triage_sddmm", arrays, frame, arguments, ("sddmm", pattern.key, arrays.key(x), kind, beta == 0), x)
     finally:
         _frame.give_back(frame)
 
@@ -131,7 +129,7 @@ class AttentionOptions:
     def write(self, arrays, frame):
         """The struct's address; its tensors take the slots from 11 on."""
         def address(slot, array):
-            return 0 if array is None else frame.view(slot, *arrays.describe(array))
+            return 0 if array is None else arrays.write(frame, slot, array)
         return frame.pack(_attention_options, self.softmax_scale, bool(self.causal), self.window_left,
                           self.window_right, self.softcap, address(11, self.cu_seqlens_q),
                           address(12, self.cu_seqlens_k), self.max_seqlen_q, self.max_seqlen_k,
@@ -150,11 +148,10 @@ class AttentionOptions:
 def attention_forward(arrays, q, k, v, o, lse, options):
     frame = _frame.take()
     try:
-        describe, view = arrays.describe, frame.view
-        queries, keys, values = describe(q), describe(k), describe(v)
-        arguments = (view(0, *queries), view(1, *keys), view(2, *values), view(3, *describe(o)),
-                     None if lse is None else view(4, *describe(lse)), options.write(arrays, frame))
-        key = ("attention", queries[1:], keys[3:], values[3:], lse is None, options.key())
+        write = arrays.write
+        arguments = (write(frame, 0, q), write(frame, 1, k), write(frame, 2, v), write(frame, 3, o),
+                     None if lse is None else write(frame, 4, lse), options.write(arrays, frame))
+        key = ("attention", arrays.key(q), arrays.key(k), arrays.key(v), lse is None, options.key())
         _run("triage_attention_forward", arrays, frame, arguments, key, q)
     finally:
         _frame.give_back(frame)
@@ -164,15 +161,14 @@ def attention_backward(arrays, inputs, outputs, options, deterministic):
     """inputs: q, k, v, o, lse, d_o, d_lse or None; outputs: d_q, d_k, d_v, d_sinks, each or None."""
     frame = _frame.take()
     try:
-        described = [None if array is None else arrays.describe(array) for array in (*inputs, *outputs)]
-        views = [0 if array is None else frame.view(slot, *array) for slot, array in enumerate(described)]
+        views = [0 if array is None else arrays.write(frame, slot, array) for slot, array in enumerate((*inputs, *outputs))]
         settings = options.write(arrays, frame)
         # The structs of addresses stand behind the options (104 bytes).
         _addresses7.pack_into(frame.memory, _frame.kExtra + 112, *views[:7])
         _addresses4.pack_into(frame.memory, _frame.kExtra + 112 + 56, *views[7:])
         arguments = (settings + 112, settings + 168, settings, 0 if deterministic else 1)
-        key = ("attention_backward", described[0][1:], described[1][3:], described[2][3:],
-               tuple(array is None for array in described), bool(deterministic), options.key())
+        key = ("attention_backward", *map(arrays.key, inputs[:3]), tuple(view == 0 for view in views), bool(deterministic),
+               options.key())
         _run("triage_attention_backward", arrays, frame, arguments, key, inputs[0])
     finally:
         _frame.give_back(frame)

@@ -5,7 +5,7 @@ import cupy
 from . import _frame, _library
 
 
-def describe(array):
+def _describe(array):
     code = _frame.DTYPES.get(array.dtype.name)
     if code is None:
         raise _library.UnsupportedError(f"arrays of {array.dtype} are not supported, accepted: "
@@ -13,6 +13,14 @@ def describe(array):
     size = array.itemsize
     return (array.data.ptr, 2 | array.device.id << 32, code, array.shape,
             tuple(stride // size for stride in array.strides))
+
+
+def write(frame, slot, array):
+    return frame.view(slot, *_describe(array))
+
+
+def key(array):
+    return _describe(array)[1:]
 
 
 def scratch(size, like):

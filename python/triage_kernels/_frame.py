@@ -13,7 +13,9 @@ kExtra = kSlots * kSlotBytes  # where options and workspace stand
 kBytes = kExtra + 256
 
 kMaxDimensions = 4
-_views = [
+# DLTensor with its shape and strides behind it: packers[n](memory, offset, data, device, n, dtype, address of the shape, of
+# the strides, byte offset 0, *shape, *strides).
+packers = [
     struct.Struct(f"<QQiIQQQ{n}q{8 * (kMaxDimensions - n)}x{n}q").pack_into for n in range(kMaxDimensions + 1)
 ]
 _workspace = struct.Struct("<QQ").pack_into
@@ -41,6 +43,11 @@ DTYPES = {
 }
 
 
+def too_many_dimensions(dimensions):
+    from ._library import InvalidArgumentError
+    return InvalidArgumentError(f"a tensor has {dimensions} dimensions, accepted: up to {kMaxDimensions}")
+
+
 class Frame:
     __slots__ = ("memory", "base")
 
@@ -52,11 +59,10 @@ class Frame:
         """Writes a DLTensor and returns its address."""
         dimensions = len(shape)
         if dimensions > kMaxDimensions:
-            from ._library import InvalidArgumentError
-            raise InvalidArgumentError(f"a tensor has {dimensions} dimensions, accepted: up to {kMaxDimensions}")
+            raise too_many_dimensions(dimensions)
         offset = slot * kSlotBytes
         address = self.base + offset
-        _views[dimensions](self.memory, offset, data, device, dimensions, dtype, address + 48, address + 80, 0, *shape,
+        packers[dimensions](self.memory, offset, data, device, dimensions, dtype, address + 48, address + 80, 0, *shape,
                            *strides)
         return address
 

@@ -1,9 +1,19 @@
 """The public functions: one name for arrays of every kind. PyTorch tensors take the way of _torch_functions, with
 gradients and torch.compile; NumPy and CuPy arrays call the library here."""
 
+import sys
+
 from . import _calls
 from ._library import InvalidArgumentError
 from ._pattern import BlockPattern, adapter_of, is_torch, sparse_operand
+
+
+def _torch_functions():
+    """That module; PyTorch's tensors are there, so it can be imported."""
+    module = sys.modules.get("triage_kernels._torch_functions")
+    if module is None:
+        from . import _torch_functions as module
+    return module
 
 
 def sparse_linear(x, w, bias=None, *, activation="none"):
@@ -15,8 +25,7 @@ def sparse_linear(x, w, bias=None, *, activation="none"):
     bias; with "gelu" and "silu" the backward computes the product anew, as activation checkpointing does.
     """
     if is_torch(x):
-        from . import _torch_functions
-        return _torch_functions.sparse_linear(x, w, bias, activation)
+        return _torch_functions().sparse_linear(x, w, bias, activation)
     values, pattern = sparse_operand("w", w)
     arrays = adapter_of(x)
     x = arrays.array_of("x", x)
@@ -36,8 +45,7 @@ def spmm(a, b, *, c=None, alpha=1.0, beta=0.0):
     a is as w of `sparse_linear`. Returns a new [M, N]. Differentiable by a's values, b and c.
     """
     if is_torch(b):
-        from . import _torch_functions
-        return _torch_functions.spmm(a, b, c, alpha, beta)
+        return _torch_functions().spmm(a, b, c, alpha, beta)
     values, pattern = sparse_operand("a", a)
     arrays = adapter_of(b)
     b = arrays.rows(arrays.array_of("b", b))
@@ -58,8 +66,7 @@ def sddmm(x, y, pattern, *, layout="x_yt", values=None, alpha=1.0, beta=0.0):
     if not isinstance(pattern, BlockPattern):
         raise InvalidArgumentError(f"pattern is a {type(pattern).__name__}, accepted: a BlockPattern")
     if is_torch(x):
-        from . import _torch_functions
-        return _torch_functions.sddmm(x, y, pattern, layout, values, alpha, beta)
+        return _torch_functions().sddmm(x, y, pattern, layout, values, alpha, beta)
     arrays = adapter_of(x)
     x, y = (arrays.rows(arrays.array_of(name, value)) for name, value in (("x", x), ("y", y)))
     shape = (pattern.nnz_blocks, pattern.block_size, pattern.block_size)
@@ -91,8 +98,7 @@ def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), sof
         raise InvalidArgumentError(f"window is {window!r}, accepted: (left, right), -1 for no limit") from None
     scale = _softmax_scale(softmax_scale)
     if is_torch(q):
-        from . import _torch_functions
-        o, lse = _torch_functions.attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks,
+        o, lse = _torch_functions().attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks,
                                             max_seqlen_q, max_seqlen_k, scale, causal, window_left, window_right, softcap,
                                             num_splits, deterministic)
         return (o, lse) if return_lse else o

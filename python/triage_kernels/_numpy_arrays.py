@@ -18,10 +18,18 @@ def _dtype(dtype):
     return found
 
 
-def describe(array):
+def _describe(array):
     code, size = _dtype(array.dtype)
     return (array.__array_interface__["data"][0], _frame.kHost, code, array.shape,
             tuple(stride // size for stride in array.strides))
+
+
+def write(frame, slot, array):
+    return frame.view(slot, *_describe(array))
+
+
+def key(array):
+    return _describe(array)[1:]
 
 
 def scratch(size, like):

@@ -124,8 +124,8 @@ class BlockPattern:
         frame = _frame.take()
         try:
             with _device_of(crow):
-                handle = _call("triage_pattern_from_bsr", frame.view(0, *arrays.describe(crow)),
-                               frame.view(1, *arrays.describe(col)), *_two("shape", shape), int(block_size),
+                handle = _call("triage_pattern_from_bsr", arrays.write(frame, 0, crow),
+                               arrays.write(frame, 1, col), *_two("shape", shape), int(block_size),
                                arrays.stream(crow))
         finally:
             _frame.give_back(frame)
@@ -143,7 +143,7 @@ class BlockPattern:
         frame = _frame.take()
         try:
             with _device_of(mask):
-                handle = _call("triage_pattern_from_mask", frame.view(0, *arrays.describe(mask)), *_two("shape", shape),
+                handle = _call("triage_pattern_from_mask", arrays.write(frame, 0, mask), *_two("shape", shape),
                                int(block_size), arrays.stream(mask))
         finally:
             _frame.give_back(frame)
@@ -157,7 +157,7 @@ class BlockPattern:
         frame = _frame.take()
         try:
             with _device_of(matrix):
-                handle = _call("triage_pattern_from_dense", frame.view(0, *arrays.describe(matrix)), int(block_size),
+                handle = _call("triage_pattern_from_dense", arrays.write(frame, 0, matrix), int(block_size),
                                arrays.stream(matrix))
         finally:
             _frame.give_back(frame)
@@ -229,7 +229,7 @@ class BlockPattern:
         try:
             with _device_of(source):
                 _library.check(getattr(_library.library(), function)(
-                    self.handle, frame.view(0, *arrays.describe(source)), frame.view(1, *arrays.describe(target)),
+                    self.handle, arrays.write(frame, 0, source), arrays.write(frame, 1, target),
                     arrays.stream(source)))
         finally:
             _frame.give_back(frame)

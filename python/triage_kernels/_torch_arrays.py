@@ -3,6 +3,7 @@
 import torch
 
 from . import _frame
+from ._frame import kSlotBytes, packers
 
 _DTYPES = {getattr(torch, name): code for name, code in _frame.DTYPES.items()}
 _DTYPES.update({torch.complex64: _frame.dtype_code(5, 64), torch.complex128: _frame.dtype_code(5, 128)})
@@ -15,10 +16,20 @@ except AttributeError:  # a torch without CUDA
         return torch.cuda.current_stream(index).cuda_stream
 
 
-def describe(tensor):
-    index = tensor.get_device()
-    return (tensor.data_ptr(), _frame.kHost if index < 0 else 2 | index << 32, _DTYPES[tensor.dtype], tensor.shape,
-            tensor.stride())
+def write(frame, slot, tensor):
+    shape, index = tensor.shape, tensor.get_device()
+    dimensions = len(shape)
+    if dimensions > _frame.kMaxDimensions:
+        raise _frame.too_many_dimensions(dimensions)
+    offset = slot * kSlotBytes
+    address = frame.base + offset
+    packers[dimensions](frame.memory, offset, tensor.data_ptr(), 1 if index < 0 else 2 | index << 32, dimensions,
+                        _DTYPES[tensor.dtype], address + 48, address + 80, 0, *shape, *tensor.stride())
+    return address
+
+
+def key(tensor):
+    return tensor.get_device(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 def scratch(size, like):

@@ -21,19 +21,19 @@ if _any_autocast is None:
 
 def _direct(*tensors):
     """Whether a call on these needs nothing of PyTorch's dispatcher."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _modes() or _function_modes() or _any_autocast() or _transforms() is not None:
         return False
     gradients = torch.is_grad_enabled()
     for tensor in tensors:
-        if tensor is not None and (type(tensor) not in _PLAIN or tensor.is_meta or gradients and tensor.requires_grad):
+        if tensor is not None and (type(tensor) not in _PLAIN or gradients and tensor.requires_grad or tensor.is_meta):
             return False
-    return not (_modes() or _function_modes() or _any_autocast() or _transforms() is not None)
+    return True
 
 
 def _operand(name, matrix):
     """(values, pattern) without anything that torch.compile cannot trace, where it is such a pair."""
-    if isinstance(matrix, (tuple, list)) and len(matrix) == 2 and isinstance(matrix[1], BlockPattern):
-        return matrix[0], matrix[1]
+    if type(matrix) is tuple and len(matrix) == 2 and type(matrix[1]) is BlockPattern:
+        return matrix
     return sparse_operand(name, matrix)
 
 

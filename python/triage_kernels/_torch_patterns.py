@@ -17,7 +17,7 @@ from ._pattern import BlockPattern
 _patterns = {}  # key -> (weak reference to crow's storage, to col's, function that gives the BlockPattern)
 
 
-def _version(tensor):
+def version(tensor):
     try:
         return tensor._version
     except RuntimeError:  # an inference tensor: it cannot be written to outside of inference mode
@@ -25,7 +25,7 @@ def _version(tensor):
 
 
 def _key(crow, col, rows, cols, block_size):
-    return (crow.data_ptr(), col.data_ptr(), _version(crow), _version(col), crow.shape[0], col.shape[0], rows, cols,
+    return (crow.data_ptr(), col.data_ptr(), version(crow), version(col), crow.shape[0], col.shape[0], rows, cols,
             block_size)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from ._library import InvalidArgumentError
 from ._pattern import BLOCK_SIZES, BlockPattern, is_scipy_bsr, is_torch_bsr, sparse_operand
 from ._torch_functions import _direct, _ops
-from ._torch_patterns import lookup
+from ._torch_patterns import lookup, version
 from .ops import inside, run_sparse_linear
 
 
@@ -37,6 +37,7 @@ class BlockSparseLinear(nn.Module):
         if pattern.shape != (out_features, in_features) or pattern.block_size != block:
             raise InvalidArgumentError(f"pattern is {pattern}, accepted: {out_features} x {in_features}, block {block}")
         self.in_features, self.out_features, self.block = in_features, out_features, block
+        self._seen = None
         self.values = nn.Parameter(torch.empty((pattern.nnz_blocks, block, block), device=device, dtype=dtype))
         for name in ("crow_indices", "col_indices"):
             self.register_buffer(name, torch.as_tensor(getattr(pattern, name)).to(self.values.device).clone())
@@ -59,7 +60,15 @@ class BlockSparseLinear(nn.Module):
     @property
     def pattern(self):
         """The BlockPattern; made when it is first asked for, and again after the indices changed or moved."""
-        return lookup(self.crow_indices, self.col_indices, self.out_features, self.in_features, self.block)
+        crow, col = self._buffers["crow_indices"], self._buffers["col_indices"]
+        seen, versions = self._seen, (version(crow), version(col))
+        if seen is None or seen[0] is not crow or seen[1] is not col or seen[2] != versions:
+            pattern = lookup(crow, col, self.out_features, self.in_features, self.block)
+            seen = self._seen = (crow, col, versions, pattern)
+        return seen[3]
+
+    def __getstate__(self):
+        return {**self.__dict__, "_seen": None}  # copies find their own pattern
 
     @property
     def nnz_blocks(self):
@@ -76,9 +85,11 @@ class BlockSparseLinear(nn.Module):
         return _dense(self.values, self.crow_indices, self.col_indices, self.out_features, self.in_features)
 
     def forward(self, x):
-        if _direct(x, self.values, self.bias) and x.dim() and x.shape[-1] == self.in_features:
-            return run_sparse_linear(self.pattern, x, self.values, self.bias, "none")
-        if x.shape[-1] != self.in_features:
+        if not torch.compiler.is_compiling():  # past nn.Module's slow attributes
+            values, bias = self._parameters.get("values"), self._parameters.get("bias")
+            if values is not None and _direct(x, values, bias) and x.dim() and x.shape[-1] == self.in_features:
+                return run_sparse_linear(self.pattern, x, values, bias, "none")
+        if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise InvalidArgumentError(f"x has the shape {list(x.shape)}, accepted: [..., {self.in_features}]")
         return _ops.sparse_linear(x, self.values, self.bias, self.crow_indices, self.col_indices, self.out_features, "none")
 

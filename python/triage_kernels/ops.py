@@ -7,6 +7,8 @@ Gradients are written in terms of the operators themselves, so that products can
 attention once.
 """
 
+import contextlib
+
 import torch
 
 from . import _calls
@@ -35,23 +37,17 @@ _library.define("attention_backward(Tensor d_o, Tensor? d_lse, Tensor q, Tensor 
                 f"{_ATTENTION_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor)")
 
 
-class _Nothing:
-    def __enter__(self):
-        pass
-
-    def __exit__(self, *_):
-        pass
+_several_gpus = torch.cuda.device_count() > 1
 
 
-_nothing = _Nothing()
+_no_guard = contextlib.nullcontext()
 
 
 def device_guard(tensor):
-    """Makes the tensor's GPU the current one; costs nothing where it is."""
-    index = tensor.get_device()
-    if index < 0 or index == torch.cuda.current_device():
-        return _nothing
-    return torch.cuda.device(index)
+    """Makes the tensor's GPU the current one; costs little where it is."""
+    if _several_gpus and tensor.get_device() >= 0:
+        return torch.cuda.device(tensor.get_device())
+    return _no_guard
 
 
 # ---- Implementations ----
