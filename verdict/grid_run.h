@@ -63,6 +63,7 @@ std::string try_problem(const Spec& spec, const OptionsOf& options_of, const Job
   const CheckResult check = problem.check(options_of(spec), context.stream());
   if (!check.ok) return check.sentence;
   if (!ran.empty() && ran != job.kernel) return fmt::format("{} ran instead", ran);
+  if constexpr (requires { spec.deterministic; }) repeat = repeat && spec.deterministic;
   if (!repeat) return "";
   const std::vector<unsigned char> first = problem.output_bytes(context.stream());
   for (int again = 0; again < 2; ++again) {
