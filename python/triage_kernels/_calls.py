@@ -91,6 +91,27 @@ def spmm(arrays, pattern, values, b, c, alpha, beta):
         _frame.give_back(frame)
 
 
+def linear_backward_input(arrays, pattern, values, d_y, d_x):
+    frame = _frame.take()
+    try:
+        write = arrays.write
+        arguments = (pattern.handle, write(frame, 0, values), write(frame, 1, d_y), write(frame, 2, d_x))
+        _run("triage_linear_backward_input", arrays, frame, arguments, ("d_x", pattern.key, arrays.key(d_y)), d_y)
+    finally:
+        _frame.give_back(frame)
+
+
+def spmm_backward_b(arrays, pattern, values, d_c, d_b, alpha):
+    frame = _frame.take()
+    try:
+        write = arrays.write
+        arguments = (pattern.handle, write(frame, 0, values), write(frame, 1, d_c), write(frame, 2, d_b),
+                     frame.pack(_spmm_options, alpha, 0.0, 0))
+        _run("triage_spmm_backward_b", arrays, frame, arguments, ("d_b", pattern.key, arrays.key(d_c)), d_c)
+    finally:
+        _frame.give_back(frame)
+
+
 def sddmm(arrays, pattern, x, y, values, layout, alpha, beta):
     frame = _frame.take()
     try:

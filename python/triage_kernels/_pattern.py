@@ -64,8 +64,8 @@ class BlockPattern:
     `col_indices` are int32 arrays of the kind that the pattern was made from.
     """
 
-    __slots__ = ("handle", "key", "shape", "block_size", "block_shape", "nnz_blocks", "density", "crow_indices",
-                 "col_indices", "_twin", "_positions", "_owner", "__weakref__")
+    __slots__ = ("handle", "key", "shape", "block_size", "block_shape", "nnz_blocks", "density", "_indices",
+                 "_like", "_twin", "_positions", "__weakref__")
 
     _keys = itertools.count()
 
@@ -73,51 +73,68 @@ class BlockPattern:
         raise TypeError("make a BlockPattern with from_bsr, from_mask, from_dense, from_scipy or from_torch")
 
     @classmethod
-    def _of(cls, handle, arrays, like, indices=None):
+    def _of(cls, handle, like, copy_indices=True):
+        """`like`: an array of the kind and the memory that the indices shall have."""
         pattern = object.__new__(cls)
         pattern.handle = handle
         pattern.key = next(cls._keys)
-        pattern._twin = pattern._positions = pattern._owner = None
-        library = _library.library()
+        pattern._twin = pattern._positions = pattern._indices = None
+        pattern._like = adapter_of(like).empty((0,), like)  # not a view: that would keep the memory of `like`
         info = _library.PatternInfo()
-        _library.check(library.triage_pattern_get_info(handle, ctypes.addressof(info)))
+        _library.check(_library.library().triage_pattern_get_info(handle, ctypes.addressof(info)))
         pattern.shape = (info.rows, info.cols)
         pattern.block_size = info.block_size
         pattern.block_shape = (info.block_rows, info.block_cols)
         pattern.nnz_blocks = info.nnz_blocks
         pattern.density = info.density
-        if indices is None:
-            indices = (pattern._copy_indices("triage_pattern_crow_indices", arrays, like),
-                       pattern._copy_indices("triage_pattern_col_indices", arrays, like))
-        pattern.crow_indices, pattern.col_indices = indices
-        if is_torch(like):
-            from . import _torch_patterns
-            _torch_patterns.remember(pattern)
+        if copy_indices:
+            pattern._copy_both_indices()
         return pattern
+
+    def _copy_both_indices(self):
+        self._indices = tuple(self._copy_indices(f"triage_pattern_{name}_indices") for name in ("crow", "col"))
+        if is_torch(self._like):
+            from . import _torch_patterns
+            _torch_patterns.remember(self)
+
+    @property
+    def crow_indices(self):
+        if self._indices is None:
+            self._copy_both_indices()
+        return self._indices[0]
+
+    @property
+    def col_indices(self):
+        if self._indices is None:
+            self._copy_both_indices()
+        return self._indices[1]
 
     def __del__(self):
         handle, self.handle = getattr(self, "handle", None), None
         if handle and not sys.is_finalizing():
             _library.library().triage_pattern_destroy(handle)
 
-    def _copy_indices(self, function, arrays, like):
-        """One of the library's index arrays as an array of our own, in the memory of `like`."""
+    def _copy_indices(self, function):
+        """One of the library's index arrays as an array of our own."""
         view = _library.TensorView()
         _library.check(getattr(_library.library(), function)(self.handle, ctypes.addressof(view)))
-        count = view.shape[0]
-        if view.device_type == 1:
-            host = np.empty(count, np.int32)
-            if count:
-                ctypes.memmove(host.ctypes.data, view.data, 4 * count)
-            if not is_torch(like):
-                return host
-            import torch
-            return torch.from_numpy(host)
-        return arrays.indices(_DeviceView(view, self).to(like))
+        if view.device_type != 1:
+            return _DeviceView(view, self).to(self._like)
+        host = np.empty(view.shape[0], np.int32)
+        if host.size:
+            ctypes.memmove(host.ctypes.data, view.data, 4 * host.size)
+        if not is_torch(self._like):
+            return host
+        import torch
+        return torch.from_numpy(host)
 
     @classmethod
     def from_bsr(cls, crow_indices, col_indices, shape, block_size):
         """From BSR index arrays (int32 or int64; SciPy's indptr and indices) and the matrix's shape in elements."""
+        return cls._from_bsr(crow_indices, col_indices, shape, block_size)
+
+    @classmethod
+    def _from_bsr(cls, crow_indices, col_indices, shape, block_size, copy_indices=True):
         arrays = adapter_of(crow_indices)
         crow = arrays.contiguous(arrays.array_of("crow_indices", crow_indices))
         col = arrays.contiguous(arrays.array_of("col_indices", col_indices))
@@ -129,7 +146,7 @@ class BlockPattern:
                                arrays.stream(crow))
         finally:
             _frame.give_back(frame)
-        return cls._of(handle, arrays, crow)
+        return cls._of(handle, crow, copy_indices)
 
     @classmethod
     def from_mask(cls, mask, block_size, shape=None):
@@ -147,7 +164,7 @@ class BlockPattern:
                                int(block_size), arrays.stream(mask))
         finally:
             _frame.give_back(frame)
-        return cls._of(handle, arrays, mask)
+        return cls._of(handle, mask)
 
     @classmethod
     def from_dense(cls, matrix, block_size):
@@ -161,7 +178,7 @@ class BlockPattern:
                                arrays.stream(matrix))
         finally:
             _frame.give_back(frame)
-        return cls._of(handle, arrays, matrix)
+        return cls._of(handle, matrix)
 
     @classmethod
     def from_scipy(cls, matrix):
@@ -180,15 +197,13 @@ class BlockPattern:
         """The pattern of the transposed matrix; it was built with this one."""
         if self._twin is None:
             handle = _call("triage_pattern_transposed", self.handle)
-            twin = BlockPattern._of(handle, adapter_of(self.crow_indices), self.crow_indices)
-            self._twin = twin
+            self._twin = BlockPattern._of(handle, self._like)
         return self._twin
 
     def transposed_positions(self):
         """int32 [nnz_blocks]: where block i of the transposed twin stands in this pattern's values."""
         if self._positions is None:
-            arrays = adapter_of(self.crow_indices)
-            self._positions = self._copy_indices("triage_pattern_transposed_positions", arrays, self.crow_indices)
+            self._positions = self._copy_indices("triage_pattern_transposed_positions")
         return self._positions
 
     def to(self, device):

@@ -50,7 +50,8 @@ def lookup(crow, col, rows, cols, block_size):
         pattern = entry[2]()
         if pattern is not None:
             return pattern
-    # It holds copies of the indices, so that it does not keep alive the storages that decide how long it is kept.
-    pattern = BlockPattern.from_bsr(crow, col, (rows, cols), block_size)
+    # It holds no index tensors: not these, whose storages decide how long it is kept, and no copies either, because memory
+    # that is allocated here may belong to a CUDA graph's pool.
+    pattern = BlockPattern._from_bsr(crow, col, (rows, cols), block_size, copy_indices=False)
     _enter(crow, col, pattern, lambda: pattern)
     return pattern

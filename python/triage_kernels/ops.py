@@ -110,21 +110,24 @@ def _sddmm(x, y, crow, col, block_size, layout, values, alpha, beta):
     return run_sddmm(lookup(crow, col, rows, cols, block_size), x, y, layout, values, alpha, beta)
 
 
-def _transposed_values(pattern, values):
-    positions = pattern.transposed_positions()
-    return values.index_select(0, positions).transpose(1, 2).contiguous()
-
-
 def _sparse_linear_backward_input(d_y, values, crow, col, in_features):
     """d_y [..., out] times w [out, in]."""
     pattern = lookup(crow, col, d_y.shape[-1], in_features, values.shape[-1])
-    return run_sparse_linear(pattern.transposed(), d_y, _transposed_values(pattern, values), None, "none")
+    flat = _flat(d_y)
+    d_x = torch.empty((flat.shape[0], in_features), dtype=d_y.dtype, device=d_y.device)
+    with device_guard(d_y):
+        _calls.linear_backward_input(arrays, pattern, values.contiguous(), flat, d_x)
+    return d_x.view(*d_y.shape[:-1], in_features)
 
 
 def _spmm_backward_b(values, crow, col, d_c, cols, alpha):
     """alpha * a.T @ d_c."""
     pattern = lookup(crow, col, d_c.shape[0], cols, values.shape[-1])
-    return run_spmm(pattern.transposed(), _transposed_values(pattern, values), d_c, None, alpha, 0.0)
+    d_c = arrays.rows(d_c)
+    d_b = torch.empty((cols, d_c.shape[1]), dtype=d_c.dtype, device=d_c.device)
+    with device_guard(d_c):
+        _calls.spmm_backward_b(arrays, pattern, values.contiguous(), d_c, d_b, alpha)
+    return d_b
 
 
 def _options(cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale, causal,
