@@ -199,8 +199,11 @@ class PairComputer {
     pair.d_s_error = d_s * (stored / std::sqrt(3.0) + unit * argument) +
                      unit * weight * (4 + std::sqrt(p.head_dim_v) / 2) * (d_p.size + delta.size);
     if (p.softcap > 0) pair.d_s_error += unit * (8 + size) * weight * std::fabs(static_cast<double>(difference));
-    // float16 has no number between 0 and 2^-24.
-    if (std::is_same_v<Storage, Half>) pair.p_error += 0x1p-26, pair.d_s_error += 0x1p-26;
+    // float16 has no number between 0 and 2^-24, float none worth the name below 2^-126 (units may flush there). A kernel
+    // may hold P in the dtype when it forms dS.
+    const double quantum = std::is_same_v<Storage, Half> ? 0x1p-26 : std::is_same_v<Storage, double> ? 0 : 0x1p-126;
+    pair.p_error += quantum;
+    pair.d_s_error += quantum * (1 + std::fabs(static_cast<double>(difference)));
     return pair;
   }
 
