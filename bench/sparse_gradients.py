@@ -32,18 +32,21 @@ def main():
     n, kind = options.size, {"device": "cuda", "dtype": torch.float16}
     torch.manual_seed(1)
     dense, x, dy = (torch.randn(n, n, **kind) for _ in range(3))
-    x.requires_grad_()
+    trained_x = x.clone().requires_grad_()
     print(f"{'block':>5} {'density':>8} {'forward':>8} {'dX':>8} {'dW':>8} {'dense':>8}   dX/forward  dW/dense")
     for block in (16, 32, 64, 128):
         for density in options.density:
             mask = torch.rand(n // block, n // block, device="cuda") < density
             pattern = tk.BlockPattern.from_mask(mask, block)
-            values = torch.randn(int(mask.sum()), block, block, **kind).requires_grad_()
-            y = tk.sparse_linear(x, (values, pattern))
+            values = torch.randn(int(mask.sum()), block, block, **kind)
+            trained_values = values.clone().requires_grad_()
+            # A graph each: a backward computes the gradient of every tensor that asks for one.
+            of_x = tk.sparse_linear(trained_x, (values, pattern))
+            of_values = tk.sparse_linear(x, (trained_values, pattern))
             calls = [
-                lambda: tk.sparse_linear(x.detach(), (values.detach(), pattern)),
-                lambda: torch.autograd.grad(y, x, dy, retain_graph=True),
-                lambda: torch.autograd.grad(y, values, dy, retain_graph=True),
+                lambda: tk.sparse_linear(x, (values, pattern)),
+                lambda: torch.autograd.grad(of_x, trained_x, dy, retain_graph=True),
+                lambda: torch.autograd.grad(of_values, trained_values, dy, retain_graph=True),
                 lambda: torch.matmul(dense, dy),
             ]
             times = [[] for _ in calls]
