@@ -1,7 +1,7 @@
 """Trains a small transformer on scikit-learn's digits from scratch, dense and block-sparse, and plots accuracy against density.
 
     pip install '.[torch]' scikit-learn matplotlib
-    python examples/train.py [--densities 1.0 0.5 0.25 0.125] [--epochs 8] [--device cuda] [--plot accuracy.png]
+    python examples/train.py [--densities 1.0 0.5 0.25 0.125] [--epochs 24] [--device cuda] [--plot accuracy.png]
 
 An image is 8 x 8 pixels: eight tokens, its rows. The dense model is nn.Linear and PyTorch's attention; the block-sparse ones
 have BlockSparseLinear with blocks of 16 inside the layers (the classes' head stays dense) and triage_kernels.attention. At
@@ -123,7 +123,7 @@ def plot(path, dense_accuracy, accuracies):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--densities", type=float, nargs="+", default=[1.0, 0.5, 0.25, 0.125])
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--plot", help="file for the picture, e.g. accuracy.png")
     options = parser.parse_args(arguments)
