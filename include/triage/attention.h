@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "triage/attention_pattern.h"
 #include "triage/types.h"
 
 namespace triage {
@@ -43,6 +44,9 @@ struct AttentionOptions {
   /// One learnable logit a head that takes part in the sum but has no value: float32 [heads]. Neither softmax_scale nor
   /// softcap applies to it.
   const DLTensor* sinks = nullptr;
+  /// Block-sparse mask (attention_pattern.h), on the device of Q, for lengths seqlen_q and seqlen_k (with cu_seqlens:
+  /// max_seqlen_q, max_seqlen_k). Not with seqused_k, block_table and num_splits.
+  const AttentionPattern* pattern = nullptr;
   /// Number of parts into which the keys are split, 1 to 64; 0 lets the library choose, 1 forbids splitting. The result
   /// is the same within rounding and bitwise repeatable for a given number.
   int num_splits = 0;

@@ -39,6 +39,9 @@ struct AttentionProblem {
   /// In a backward problem those of the gradients as well.
   bool aligned16 = true;
   bool deterministic = true;  ///< of a backward problem: sums must be bitwise repeatable
+  bool block_sparse = false;  ///< an AttentionMask says which blocks are attended
+  bool has_elements = false;  ///< some of its blocks have a bit mask of elements
+  int pattern_block_q = 0, pattern_block_k = 0;  ///< blocks as the caller made them, 64 or 128
 
   bool causal() const { return window_right == 0 && window_left < 0; }
   bool masked() const { return window_left >= 0 || window_right >= 0; }
@@ -54,6 +57,30 @@ struct AttentionTensor {
   std::int64_t batch_stride = 0, sequence_stride = 0, head_stride = 0;
 };
 
+/// Attended blocks seen from one side. Whatever the caller's blocks, bits stand for 64 x 64 scores. Bit c % 32 of word
+/// (mask * rows + r) * row_words + c / 32 is block c of row r; bits past the last block are 0.
+struct BlockBits {
+  const std::uint32_t* listed = nullptr;
+  const std::uint32_t* full = nullptr;   ///< a subset of `listed`
+  const std::int32_t* counts = nullptr;  ///< [masks][rows]: bits of `listed` in a row
+  int rows = 0, row_words = 0;
+};
+
+/// The block-sparse mask of a call. Query i of a sequence attends key j only if the block (i / 64, j / 64) is listed, and
+/// is full or lets the pair pass: the window of the call does, and the bit of the element does, where the block has one.
+/// The lengths of the sequence cut full blocks, too.
+struct AttentionMask {
+  static constexpr int kBlock = 64;
+  BlockBits by_query, by_key;     ///< rows are blocks of queries; of keys
+  std::int64_t batch_masks = 0;   ///< masks from one sequence to the next; 0: the same for all
+  int heads_per_mask = 1;         ///< query heads that share one: mask b * batch_masks + h / heads_per_mask
+  /// [masks][by_query.rows][by_key.rows]: which entry of `elements` belongs to a block, -1: none. nullptr: none has.
+  const std::int32_t* element_index = nullptr;
+  const std::uint64_t* elements = nullptr;         ///< [entries][64]: bit j of word i is query i, key j of the block
+  const std::uint64_t* elements_by_key = nullptr;  ///< [entries][64]: bit i of word j, likewise
+  bool given() const { return by_query.listed != nullptr; }
+};
+
 /// A validated call with at least one query row. What a kernel owes:
 ///   - Sequence b has its queries at rows [cu_seqlens_q[b], cu_seqlens_q[b + 1]) of Q and O (else all seqlen_q of batch
 ///   b)
@@ -61,6 +88,7 @@ struct AttentionTensor {
 ///     Any of these may be 0. In a paged cache key j is row j % page_size of page block_table[b * stride + j /
 ///     page_size]; entries for j >= seqused_k[b] must not be read: they may be any number.
 ///   - Query i of lq attends key j of lk if d - window_left <= j <= d + window_right with d = i + lk - lq.
+///   - With `mask` (problem.block_sparse), of those only pairs that it lets pass, and all pairs of full blocks.
 ///   - logit = softmax_scale * q k, then softcap * tanh(logit / softcap). O = sum exp(logit - m) v / sum, lse =
 ///     m + log(sum); the sink of head h adds exp(sinks[h] - m) to the sum. No key and no sink: O = 0, lse = -inf.
 ///   - Every row of every sequence is written, nothing else: not rows of Q between sequences, not padding.
@@ -83,6 +111,7 @@ struct AttentionCall {
   std::int64_t block_table_stride = 0;
   std::int64_t pages = 0;        ///< of the cache, for bounds of a tensor map
   const float* sinks = nullptr;  ///< [heads]
+  AttentionMask mask;            ///< with problem.block_sparse; never with a cache
   Workspace workspace;
   void* stream = nullptr;  ///< cudaStream_t
   const Device* device = nullptr;
