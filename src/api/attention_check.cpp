@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "api/attention_pattern_data.h"
 #include "api/strided_view.h"
 
 namespace triage {
@@ -28,6 +29,7 @@ class AttentionChecker {
     check_scalars();
     read_lengths();
     read_sinks();
+    read_pattern();
     finish();
   }
 
@@ -343,6 +345,58 @@ class AttentionChecker {
     call().sinks = static_cast<const float*>(check_data(name, tensor));
     problem_.has_sinks = true;
     add_input(name, call().sinks, problem_.heads * 4);
+  }
+
+  void read_pattern() {
+    if (options_.pattern == nullptr) return;
+    const char* name = "options.pattern";
+    const detail::AttentionPatternData* const data = options_.pattern->data().get();
+    if (data == nullptr) fail_argument(std::string(name) + " is empty; make one by AttentionPattern::from_mask");
+    const auto refuse = [&](const char* other) {
+      fail_argument(std::string(name) + " is given with " + other + "; accepted: one of them");
+    };
+    if (options_.block_table != nullptr) refuse("options.block_table");
+    if (options_.seqused_k != nullptr) refuse("options.seqused_k");
+    if (options_.num_splits > 1) {
+      fail_argument("options.num_splits is " + number(options_.num_splits) + ", accepted: 0 or 1 with options.pattern");
+    }
+    const DLDevice device = data->device->dl;
+    if (device.device_type != device_.device_type || device.device_id != device_.device_id) {
+      fail_argument(std::string(name) + " is on " + device_text(device) + ", but q is on " + device_text(device_));
+    }
+    check_pattern_size("seqlen_q", data->seqlen_q, problem_.seqlen_q, problem_.varlen_q, "options.max_seqlen_q");
+    check_pattern_size("seqlen_k", data->seqlen_k, problem_.seqlen_k, problem_.varlen_k, "options.max_seqlen_k");
+    if (data->batch != 1 && data->batch != batch()) {
+      fail_argument(std::string(name) + " has masks for a batch of " + number(data->batch) + ", accepted: 1 or " +
+                    number(batch()) + ", " + batch_source_);
+    }
+    if (data->heads != 1 && data->heads != problem_.heads && data->heads != problem_.kv_heads) {
+      fail_argument(std::string(name) + " has masks for " + number(data->heads) + " heads, accepted: 1, " +
+                    number(problem_.kv_heads) + " (those of k) or " + number(problem_.heads) + " (those of q)");
+    }
+    problem_.block_sparse = true;
+    problem_.has_elements = data->entries > 0;
+    problem_.pattern_block_q = data->block_q;
+    problem_.pattern_block_k = data->block_k;
+    AttentionMask& mask = call().mask;
+    const auto view = [](const BlockBitsArrays& bits) {
+      return BlockBits{bits.listed, bits.full, bits.counts, bits.rows, bits.row_words};
+    };
+    mask.by_query = view(data->by_query);
+    mask.by_key = view(data->by_key);
+    mask.batch_masks = data->batch == 1 ? 0 : data->heads;
+    mask.heads_per_mask = static_cast<int>(std::max<std::int64_t>(problem_.heads / data->heads, 1));
+    if (!problem_.has_elements) return;
+    mask.element_index = data->element_index;
+    mask.elements = data->elements;
+    mask.elements_by_key = data->elements_by_key;
+  }
+
+  static void check_pattern_size(const char* field, std::int64_t given, std::int64_t expected, bool varlen,
+                                 const char* option) {
+    if (given == expected) return;
+    fail_argument("options.pattern has " + std::string(field) + " " + number(given) + ", accepted: " +
+                  number(expected) + ", " + (varlen ? option : "as in the call"));
   }
 
   // The small arrays: outputs must not touch them either.

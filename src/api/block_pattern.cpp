@@ -43,19 +43,6 @@ Size check_size(std::int64_t rows, std::int64_t cols, int block) {
   return {rows, cols, block};
 }
 
-// The device that the argument `name` lives on or names.
-const Device& check_usable(const char* name, DLDevice dl) {
-  try {
-    const Device& device = probe_device(dl);
-    if (device.has_code) return device;
-    throw Error(ErrorCode::unsupported, "this build holds no code for " + device.name +
-                                            "; build with its architecture in "
-                                            "TRIAGE_CUDA_ARCHITECTURES");
-  } catch (const Error& error) {
-    throw Error(error.code(), std::string(name) + " is on a device that cannot be used: " + error.what());
-  }
-}
-
 void carve(PatternPair& pair, Carver& carver) {
   // The counts of all schedules lie side by side: they are read back in one copy.
   const std::size_t schedules = pair.pattern.schedules.size() + pair.twin.schedules.size();

@@ -19,3 +19,19 @@ ScheduleView find_schedule(const PatternData& pattern, const ScheduleSpec& spec,
 }
 
 }  // namespace triage::detail
+
+namespace triage {
+
+const Device& check_usable(const char* name, DLDevice dl) {
+  try {
+    const Device& device = probe_device(dl);
+    if (device.has_code) return device;
+    throw Error(ErrorCode::unsupported, "this build holds no code for " + device.name +
+                                            "; build with its architecture in "
+                                            "TRIAGE_CUDA_ARCHITECTURES");
+  } catch (const Error& error) {
+    throw Error(error.code(), std::string(name) + " is on a device that cannot be used: " + error.what());
+  }
+}
+
+}  // namespace triage

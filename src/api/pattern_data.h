@@ -45,3 +45,10 @@ struct PatternPair {
 ScheduleView find_schedule(const PatternData& pattern, const ScheduleSpec& spec, std::int64_t dense_tiles);
 
 }  // namespace triage::detail
+
+namespace triage {
+
+/// The device that the argument `name` lives on or names. @throws Error if nothing of this build runs there.
+const Device& check_usable(const char* name, DLDevice dl);
+
+}  // namespace triage
