@@ -19,6 +19,7 @@ namespace attention::sm90 {
 namespace {
 
 Support can_run_backward(const AttentionProblem& problem, const Device& device) {
+  if (problem.block_sparse) return {false, "it takes no block-sparse mask"};
   if (std::max(problem.head_dim, problem.head_dim_v) > 128) {
     return {false, "it takes head dimensions up to 128, not " + std::to_string(problem.head_dim) + " and " +
                        std::to_string(problem.head_dim_v)};

@@ -19,6 +19,7 @@ namespace attention::sm90 {
 namespace {
 
 Support can_run(const AttentionProblem& problem, const Device& device) {
+  if (problem.block_sparse) return {false, "it takes no block-sparse mask"};
   if (problem.page_size != 0) return {false, "it takes no paged cache"};
   if (problem.num_splits > 1) return {false, "it does not split keys"};
   if (!problem.aligned16)
