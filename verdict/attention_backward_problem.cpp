@@ -116,6 +116,7 @@ void GuardedAttentionBackward::run(Stream stream) {
 }
 
 void GuardedAttentionBackward::refill(std::uint64_t seed, Stream stream) {
+  refill_pattern(seed, stream);
   fill_inputs(seed, stream);
   reset_output(stream);
 }

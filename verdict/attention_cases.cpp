@@ -159,6 +159,92 @@ void add_decoding(Grid& grid, bool thorough) {
   }
 }
 
+/// Block-sparse masks: sizes of blocks, ragged lengths, whose masks they are, full blocks and bit masks under windows,
+/// empty rows, long rows of bits. Kernels whose tiles are larger than a block meet every mixture.
+void add_patterns(Grid& grid, bool thorough) {
+  const auto add = [&](std::int64_t q, std::int64_t k, int head_dim, int block_q, int block_k, const auto& change) {
+    AttentionSpec spec = grid.base(q, k, head_dim);
+    spec.pattern.block_q = block_q;
+    spec.pattern.block_k = block_k;
+    spec.pattern.heads = spec.heads;
+    change(spec);
+    grid.add(spec);
+  };
+  const int blocks[][2] = {{64, 64}, {64, 128}, {128, 64}, {128, 128}};
+  int number = 0;
+  for (const auto& [block_q, block_k] : blocks) {
+    for (const auto& [q, k] : {std::pair{256, 256}, {333, 470}, {470, 333}, {64, 129}, {1, 300}, {300, 1}}) {
+      for (const int dim : {64, 128, 256}) {
+        if (!thorough && dim != 64) continue;
+        add(q, k, dim, block_q, block_k, [&](AttentionSpec& s) {
+          s.causal = ++number % 2 == 0;
+          s.pattern.full = 0.5 * (number % 3);
+          s.pattern.elements = number % 5 < 3 ? 0.5 : 0;
+          s.sinks = number % 7 == 0;
+        });
+      }
+    }
+    for (const double density : {0.0, 0.1, 0.3, 1.0}) {
+      for (const std::int64_t pattern_heads : {1, 2, 6}) {
+        add(260, 390, density == 0.3 ? 128 : 64, block_q, block_k, [&](AttentionSpec& s) {
+          s.batch = 2;
+          s.heads = 6, s.kv_heads = 2;
+          s.pattern.heads = pattern_heads;
+          s.pattern.batch = ++number % 2 == 0 ? 2 : 1;
+          s.pattern.density = density;
+          s.pattern.full = 0.3;
+          s.pattern.elements = number % 3 == 0 ? 0.6 : 0;
+          if (number % 4 == 1) s.window_left = 70, s.window_right = number % 8 == 1 ? 20 : -1;
+          s.causal = number % 4 == 2;
+          s.softcap = number % 5 == 0 ? 20.0f : 0.0f;
+          s.sinks = number % 6 == 0;
+        });
+      }
+    }
+    for (const bool packed_k : {false, true}) {
+      for (const bool packed_q : {false, true}) {
+        add(210, 330, 64, block_q, block_k, [&](AttentionSpec& s) {
+          s.batch = 5;
+          s.heads = 4;
+          if (packed_q) s.q_lengths = {150, 0, 1, 129, 333}, s.seqlen_q = 0;
+          if (packed_k) s.keys = KeyStore::packed, s.k_lengths = {0, 17, 200, 390, 64};
+          s.pattern.batch = packed_q == packed_k ? 5 : 1;
+          s.pattern.heads = packed_q ? 2 : 4;
+          s.pattern.full = 0.4;
+          s.pattern.elements = 0.3;
+          s.causal = packed_q;
+        });
+      }
+    }
+    for (const auto kind : {bench::PatternKind::uniform, bench::PatternKind::window_and_full_rows,
+                            bench::PatternKind::power_law}) {
+      add(1100, 1290, 64, block_q, block_k, [&](AttentionSpec& s) {
+        s.pattern.kind = kind;
+        s.pattern.density = 0.15;
+        s.heads = s.kv_heads = s.pattern.heads = 1;
+      });
+    }
+  }
+  // More than 32 blocks of 64 on either side: rows of bits of more than one word.
+  for (const auto& [q, k] : {std::pair{70, 4500}, {4500, 70}, {2200, 2200}}) {
+    add(q, k, 64, 64, q == k ? 128 : 64, [&](AttentionSpec& s) {
+      s.heads = s.kv_heads = s.pattern.heads = 1;
+      s.pattern.density = 0.1;
+      s.pattern.full = 0.2;
+      s.causal = q == k;
+    });
+  }
+  for (const int dim : {8, 40, 72, 96, 192}) {
+    if (!thorough && dim != 40) continue;
+    add(200, 200, dim, 64, 64, [&](AttentionSpec& s) {
+      if (dim == 192) s.head_dim_v = 128;
+      s.causal = true;
+      s.pattern.full = 0.5;
+      s.pattern.elements = 0.5;
+    });
+  }
+}
+
 void add_memory_layouts(Grid& grid) {
   for (const HeadOrder order : kOrders) {
     for (const std::int64_t extra : {0, 8, 3}) {
@@ -198,6 +284,20 @@ void add_value_kinds(Grid& grid) {
   grid.add(mean);
 }
 
+void draw_pattern(AttentionSpec& spec, Random& random) {
+  if (spec.keys == KeyStore::cache || spec.keys == KeyStore::paged) spec.keys = KeyStore::packed;
+  spec.num_splits = 0;
+  PatternSpec& pattern = spec.pattern;
+  pattern.block_q = random.chance(0.5) ? 64 : 128;
+  pattern.block_k = random.chance(0.5) ? 64 : 128;
+  pattern.kind = static_cast<bench::PatternKind>(random.integer(0, 3));
+  pattern.density = random.uniform();
+  pattern.full = random.chance(0.5) ? random.uniform() : 0;
+  pattern.elements = random.chance(0.4) ? random.uniform() : 0;
+  pattern.batch = random.chance(0.5) ? spec.batch : 1;
+  pattern.heads = random.chance(0.3) ? 1 : random.chance(0.5) ? spec.kv_heads : spec.heads;
+}
+
 }  // namespace
 
 std::vector<AttentionSpec> attention_edge_cases(DType dtype, std::uint64_t seed, bool thorough) {
@@ -207,6 +307,7 @@ std::vector<AttentionSpec> attention_edge_cases(DType dtype, std::uint64_t seed,
   add_masks(grid);
   add_stores(grid);
   add_decoding(grid, thorough);
+  add_patterns(grid, thorough);
   add_head_dims(grid);
   if (thorough) add_heads(grid);
   if (thorough) add_lengths(grid);
@@ -251,6 +352,7 @@ std::vector<AttentionSpec> attention_random_cases(DType dtype, int count, std::u
     spec.extra_stride = random.chance(0.3) ? 8 * random.integer(1, 8) : random.chance(0.1) ? random.integer(1, 9) : 0;
     spec.offset = random.chance(0.1) ? 8 * random.integer(1, 4) : 0;
     spec.values = random.chance(0.7) ? ValueKind::centred : static_cast<ValueKind>(random.integer(0, 3));
+    if (random.chance(0.25)) draw_pattern(spec, random);
     grid.add(spec);
   }
   return grid.take();

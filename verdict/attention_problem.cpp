@@ -82,6 +82,7 @@ std::string AttentionSpec::label(const char* operation) const {
   add(sinks, "sinks");
   add(!lse, "no_lse");
   add(num_splits != 0, fmt::format("num_splits={}", num_splits));
+  add(pattern.given(), pattern.label());
   add(order != HeadOrder::bshd, fmt::format("order={}", order_name(order)));
   add(padding != 0, fmt::format("padding={}", padding));
   add(extra_stride != 0, fmt::format("extra_stride={}", extra_stride));
@@ -225,6 +226,7 @@ GuardedAttention::Arguments::Arguments(const GuardedAttention& problem)
   }
   sinks = problem.sinks_.view();
   if (spec.sinks) options.sinks = &sinks;
+  if (spec.pattern.given()) options.pattern = &problem.blocks_.pattern();
 }
 
 GuardedAttention::GuardedAttention(const AttentionSpec& spec, DLDevice device, Stream stream, bool runs)
@@ -266,6 +268,11 @@ GuardedAttention::GuardedAttention(const AttentionSpec& spec, DLDevice device, S
   sinks_ = GuardedTensor("sinks", device, DType::float32, {spec_.heads}, 0, 0, seed_of(spec_.seed, 111));
   fill(spec_.seed);
   upload_inputs(stream);
+  if (spec_.pattern.given()) {
+    const AttentionProblem lengths = host_call().problem;
+    blocks_ = GuardedPattern(spec_.pattern, lengths.seqlen_q, lengths.seqlen_k, device, seed_of(spec_.seed, 112),
+                             stream);
+  }
   reset_output(stream);
   if (!runs) return;
   Arguments arguments(*this);
@@ -320,8 +327,13 @@ void GuardedAttention::reset_output(Stream stream) {
 
 void GuardedAttention::refill(std::uint64_t seed, Stream stream) {
   fill(seed);
+  refill_pattern(seed, stream);
   upload_inputs(stream);
   reset_output(stream);
+}
+
+void GuardedAttention::refill_pattern(std::uint64_t seed, Stream stream) {
+  if (spec_.pattern.given()) blocks_.refill(seed_of(seed, 112), stream);
 }
 
 void GuardedAttention::run(Stream stream) {
@@ -360,6 +372,10 @@ AttentionCall GuardedAttention::host_call() const {
   if (!table_.empty()) call.block_table = table_.data();
   call.block_table_stride = table_width_;
   if (spec_.sinks) call.sinks = static_cast<const float*>(sinks_.host());
+  if (spec_.pattern.given()) {
+    p.block_sparse = true;
+    call.mask = blocks_.host_mask(spec_.heads);
+  }
   return call;
 }
 

@@ -8,6 +8,7 @@
 #include "registry/attention_kernel.h"
 #include "triage/triage.h"
 #include "verdict/attention_correctness.h"
+#include "verdict/attention_mask.h"
 #include "verdict/guarded_tensor.h"
 #include "verdict/random_inputs.h"
 
@@ -40,6 +41,7 @@ struct AttentionSpec {
   float softmax_scale = 0, softcap = 0;
   bool sinks = false, lse = true;
   int num_splits = 0;
+  PatternSpec pattern;  ///< with the key stores `dense` and `packed`
 
   HeadOrder order = HeadOrder::bshd;
   std::int64_t padding = 0;       ///< rows of NaN after each sequence of a batched tensor, and after a packed one
@@ -155,6 +157,7 @@ class GuardedAttention {
   bool packed_q() const { return !spec_.q_lengths.empty(); }
   bool packed_k() const { return spec_.keys == KeyStore::packed; }
   void fill(std::uint64_t seed);
+  void refill_pattern(std::uint64_t seed, Stream stream);
 
   AttentionSpec spec_;
   DLDevice device_;
@@ -169,6 +172,7 @@ class GuardedAttention {
   std::int64_t pages_ = 0, table_width_ = 0;
   Buffer cu_q_buffer_, cu_k_buffer_, used_k_buffer_, table_buffer_;
   GuardedWorkspace workspace_;
+  GuardedPattern blocks_;
 };
 
 }  // namespace triage::verdict

@@ -8,7 +8,9 @@
 //      sums their gradients on the way.
 //   3. d_q: a task is a tile of up to 128 such rows; keys pass by 96 at a time.
 // Passes 2 and 3 both compute S = Q K^T and dP = d_o V^T anew: seven products instead of five, and nothing to add up
-// between threads. P = exp(logit - lse) and dS = P * (dP - delta) stay in the precision of the sums.
+// between threads. With a block-sparse mask a task of pass 2 takes one block of 64 keys, what passes by is gathered from
+// the blocks that the mask lists, and only heads with the same mask stand side by side.
+// P = exp(logit - lse) and dS = P * (dP - delta) stay in the precision of the sums.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -89,14 +91,18 @@ class Backward {
       : call_(call),
         forward_(call.forward),
         problem_(call.forward.problem),
-        group_(call.forward.problem.group()),
+        side_(heads_side_by_side(call.forward)),
+        rows_of_task_(rows_of_task(call.forward)),
+        keys_of_task_(call.forward.mask.given() ? AttentionMask::kBlock : kKeys),
         panels_{problem_.head_dim},
         panels_v_{problem_.head_dim_v},
         delta_(delta) {}
 
-  std::int64_t key_tiles() const { return ceil_div(problem_.seqlen_k, kKeys); }
-  std::int64_t row_tiles() const { return ceil_div(problem_.seqlen_q * group_, kRows); }
-  std::int64_t sequences() const { return problem_.batch * problem_.kv_heads; }
+  std::int64_t key_tasks() const {
+    return ceil_div(problem_.seqlen_k, keys_of_task_) * problem_.batch * problem_.kv_heads;
+  }
+  std::int64_t row_tiles() const { return ceil_div(problem_.seqlen_q * side_, rows_of_task_); }
+  std::int64_t row_tasks() const { return row_tiles() * problem_.batch * (problem_.heads / side_); }
 
   /// delta of all queries of one sequence and head.
   void find_delta(std::int64_t task) const {
@@ -136,59 +142,60 @@ class Backward {
 
   /// d_k and d_v of a tile of keys.
   void run_keys(std::int64_t task, T* memory) const {
-    Tile tile(forward_, task % sequences() / problem_.kv_heads, task % problem_.kv_heads);
+    const std::int64_t sequences = problem_.batch * problem_.kv_heads, group = problem_.group();
+    const std::int64_t kv_head = task % problem_.kv_heads;
+    Tile tile = tile_of(forward_, task % sequences / problem_.kv_heads, kv_head * group);
     const AttentionSequence& sequence = tile.sequence;
-    tile.first_key = task / sequences() * kKeys;
-    if (tile.first_key >= sequence.k_length) return;
-    tile.keys = at_most(sequence.k_length - tile.first_key, kKeys);
+    std::int64_t next_key = task / sequences * keys_of_task_;
+    tile.keys = take_numbers(&next_key, sequence.k_length, kKeys, [](std::int64_t) { return true; },
+                             static_cast<int>(keys_of_task_), tile.key);
+    if (tile.keys == 0) return;
     const Scratch<T> scratch(problem_, memory);
     clear(scratch.d_k, kKeys * panels_.padded());
     clear(scratch.d_v, kKeys * panels_v_.padded());
     load_keys(tile, scratch, false);
     const KeyRange queries = queries_of_keys(tile);
-    for (std::int64_t row = queries.begin * group_; row < queries.end * group_; row += kRows) {
-      tile.first_row = row;
-      tile.rows = at_most(queries.end * group_ - row, kRows);
-      load_rows(tile, scratch, true);
-      weigh(tile, scratch, true);
-      if (call_.d_v.data != nullptr)
-        add_transposed(scratch.weights, tile.rows, scratch.d_o_panels, panels_v_, scratch.d_v);
-      if (call_.d_k.data != nullptr) add_transposed(scratch.d_s, tile.rows, scratch.q_panels, panels_, scratch.d_k);
+    for (; tile.first_head < (kv_head + 1) * group; tile.first_head += side_) {
+      for (std::int64_t row = queries.begin * side_; take_rows(&row, queries.end * side_, &tile);) {
+        load_rows(tile, scratch, true);
+        weigh(tile, scratch, true);
+        if (call_.d_v.data != nullptr)
+          add_transposed(scratch.weights, tile.rows, scratch.d_o_panels, panels_v_, scratch.d_v);
+        if (call_.d_k.data != nullptr) add_transposed(scratch.d_s, tile.rows, scratch.q_panels, panels_, scratch.d_k);
+      }
     }
     for (int n = 0; n < tile.keys; ++n) {
-      const std::int64_t key = tile.first_key + n;
+      const std::int64_t key = tile.key[n];
       if (call_.d_k.data != nullptr)
         store(scratch.d_k, kKeys, n, panels_, forward_.softmax_scale,
-              at<Storage>(call_.d_k) + key_offset(forward_, call_.d_k, sequence, tile.b, key, tile.kv_head));
+              at<Storage>(call_.d_k) + key_offset(forward_, call_.d_k, sequence, tile.b, key, kv_head));
       if (call_.d_v.data != nullptr)
         store(scratch.d_v, kKeys, n, panels_v_, T{1},
-              at<Storage>(call_.d_v) + key_offset(forward_, call_.d_v, sequence, tile.b, key, tile.kv_head));
+              at<Storage>(call_.d_v) + key_offset(forward_, call_.d_v, sequence, tile.b, key, kv_head));
     }
   }
 
   /// d_q of a tile of rows.
   void run_rows(std::int64_t task, T* memory) const {
     // The last tiles of a causal sequence attend most keys: they come first.
-    Tile tile(forward_, task % sequences() / problem_.kv_heads, task % problem_.kv_heads);
-    tile.first_row = (row_tiles() - 1 - task / sequences()) * kRows;
-    const std::int64_t rows_left = tile.sequence.q_length * group_ - tile.first_row;
-    if (rows_left <= 0) return;
-    tile.rows = at_most(rows_left, kRows);
+    const std::int64_t stacks = problem_.heads / side_, all = problem_.batch * stacks;
+    Tile tile = tile_of(forward_, task % all / stacks, task % all % stacks * side_);
+    std::int64_t next_row = (row_tiles() - 1 - task / all) * rows_of_task_;
+    tile.rows = take_numbers(&next_row, tile.sequence.q_length * side_, kRows, [](std::int64_t) { return true; },
+                             static_cast<int>(rows_of_task_), tile.row);
+    if (tile.rows == 0) return;
     const Scratch<T> scratch(problem_, memory);
     clear(scratch.d_q, kRows * panels_.padded());
     load_rows(tile, scratch, false);
-    // Ranges of later queries begin and end later.
-    const std::int64_t begin = keys_of_query(problem_, tile.sequence, query_of(tile, 0)).begin;
-    const std::int64_t end = keys_of_query(problem_, tile.sequence, query_of(tile, tile.rows - 1)).end;
-    for (std::int64_t key = begin; key < end; key += kKeys) {
-      tile.first_key = key;
-      tile.keys = at_most(end - key, kKeys);
+    const KeyRange range = keys_of_tile(forward_, tile);
+    for (std::int64_t next_key = range.begin; take_keys(forward_, &next_key, range.end, &tile);) {
       load_keys(tile, scratch, true);
       weigh(tile, scratch, false);
-      const Segment<T> all{scratch.d_s, 0, tile.keys};
+      const Segment<T> keys{scratch.d_s, 0, tile.keys};
       for (std::int64_t p = 0; p < panels_.count(); ++p)
-        multiply_tile<T, LeftOrder::k_contiguous>(&all, 1, tile.rows, kKeys, scratch.k_panels + panels_.begin(p) * kKeys,
-                                                  panels_.width(p), scratch.d_q + panels_.begin(p) * kRows, true);
+        multiply_tile<T, LeftOrder::k_contiguous>(&keys, 1, tile.rows, kKeys,
+                                                  scratch.k_panels + panels_.begin(p) * kKeys, panels_.width(p),
+                                                  scratch.d_q + panels_.begin(p) * kRows, true);
     }
     for (int r = 0; r < tile.rows; ++r)
       store(scratch.d_q, kRows, r, panels_, forward_.softmax_scale,
@@ -196,23 +203,12 @@ class Backward {
   }
 
  private:
-  /// Rows and keys that a task is at.
-  struct Tile {
-    std::int64_t b, kv_head;
-    AttentionSequence sequence;
-    std::int64_t first_row = 0, first_key = 0;
-    int rows = 0, keys = 0;
-    Tile(const AttentionCall& call, std::int64_t b_, std::int64_t head)
-        : b(b_), kv_head(head), sequence(sequence_of(call, b_)) {}
-  };
+  using Tile = AttentionTile;
 
   template <class Element>
   static Element* at(const AttentionTensor& tensor) {
     return static_cast<Element*>(tensor.data);
   }
-  static int at_most(std::int64_t count, int most) { return static_cast<int>(count < most ? count : most); }
-  std::int64_t query_of(const Tile& tile, int r) const { return (tile.first_row + r) / group_; }
-  std::int64_t head_of(const Tile& tile, int r) const { return tile.kv_head * group_ + (tile.first_row + r) % group_; }
   std::int64_t delta_index(const AttentionSequence& s, std::int64_t b, std::int64_t i, std::int64_t head) const {
     const std::int64_t start = forward_.cu_seqlens_q != nullptr ? s.q_begin : b * problem_.seqlen_q;
     return head * problem_.total_q + start + i;
@@ -220,14 +216,34 @@ class Backward {
 
   /// Queries [begin, end) of which some attend keys of the tile.
   KeyRange queries_of_keys(const Tile& tile) const {
-    const std::int64_t shift = tile.sequence.q_length - tile.sequence.k_length;  // from a key to the query on its diagonal
-    const std::int64_t last = tile.first_key + tile.keys - 1;
     KeyRange range{0, tile.sequence.q_length};
-    if (problem_.window_right >= 0 && tile.first_key + shift - problem_.window_right > 0)
-      range.begin = tile.first_key + shift - problem_.window_right;
+    if (forward_.mask.given()) return range;  // full blocks know no window
+    // From a key to the query on its diagonal.
+    const std::int64_t shift = tile.sequence.q_length - tile.sequence.k_length;
+    const std::int64_t first = tile.key[0], last = tile.key[tile.keys - 1];
+    if (problem_.window_right >= 0 && first + shift - problem_.window_right > 0)
+      range.begin = first + shift - problem_.window_right;
     if (problem_.window_left >= 0 && last + shift + problem_.window_left + 1 < range.end)
       range.end = last + shift + problem_.window_left + 1;
     return range;
+  }
+
+  /// The next rows of [*next, end) of which some may attend keys of the tile. False if there are none.
+  bool take_rows(std::int64_t* next, std::int64_t end, Tile* tile) const {
+    constexpr std::int64_t kBlock = AttentionMask::kBlock;
+    const AttentionMask& mask = forward_.mask;
+    const std::int64_t key_block = tile->key[0] / kBlock;  // with a mask all keys are of one
+    const auto wanted = [&](std::int64_t query_block) {
+      if (!mask.given()) return true;
+      const std::int64_t words = mask_of(mask, tile->b, tile->first_head) * mask.by_key.rows + key_block;
+      if (!bit_of(mask.by_key.listed + words * mask.by_key.row_words, query_block)) return false;
+      const std::int64_t first = query_block * kBlock, queries = tile->sequence.q_length;
+      const std::int64_t last = (first + kBlock < queries ? first + kBlock : queries) - 1;
+      const MaskRow row = mask_row(mask, tile->b, tile->first_head, query_block);
+      return may_attend(problem_, tile->sequence, row, first, last, key_block);
+    };
+    tile->rows = take_numbers(next, end, kBlock * side_, wanted, kRows, tile->row);
+    return tile->rows > 0;
   }
 
   /// Q and d_o of the tile's rows; `panels`: by panel as well.
@@ -251,9 +267,9 @@ class Backward {
 
   /// K and V of the tile's keys, transposed; `panels`: K by panel as well.
   void load_keys(const Tile& tile, const Scratch<T>& scratch, bool panels) const {
+    const std::int64_t kv_head = kv_head_of(forward_, tile);
     const auto row_of = [&](const AttentionTensor& tensor, int n) -> const Storage* {
-      return at<Storage>(tensor) +
-             key_offset(forward_, tensor, tile.sequence, tile.b, tile.first_key + n, tile.kv_head);
+      return at<Storage>(tensor) + key_offset(forward_, tensor, tile.sequence, tile.b, tile.key[n], kv_head);
     };
     for (int p = 0; p < kKeyPanels; ++p) {
       const int first = p * kColumns;
@@ -298,8 +314,8 @@ class Backward {
 
   void weigh_row(const Tile& tile, int r, const Scratch<T>& scratch, bool keep_weights) const {
     const std::int64_t query = query_of(tile, r), head = head_of(tile, r);
-    const KeyRange range = keys_of_query(problem_, tile.sequence, query);
-    const std::int64_t begin = range.begin - tile.first_key, end = range.end - tile.first_key;
+    AttendedKeys attended;
+    find_attended(forward_, tile, r, &attended);
     const T scale = forward_.softmax_scale, cap = problem_.softcap, factor = cap > 0 ? scale / cap : scale;
     const T delta = delta_[delta_index(tile.sequence, tile.b, query, head)];
     // A query whose logits are all -inf has no weights.
@@ -321,17 +337,17 @@ class Backward {
           d_p[c] = s[c] * (d_p[c] - delta);
         }
       }
-      const bool masked = begin > first || end < first + kColumns;
-      if (masked) {
-        for (int c = 0; c < kColumns; ++c) d_s[c] = first + c < begin || first + c >= end ? T{0} : d_p[c];
-      } else {
+      const std::int32_t* of = attended.of + first;
+      if (attended.all) {
         for (int c = 0; c < kColumns; ++c) d_s[c] = d_p[c];
+      } else {
+        for (int c = 0; c < kColumns; ++c) d_s[c] = of[c] != 0 ? d_p[c] : T{0};
       }
       if (!keep_weights) continue;
-      if (masked) {
-        for (int c = 0; c < kColumns; ++c) weights[c] = first + c < begin || first + c >= end ? T{0} : s[c];
-      } else {
+      if (attended.all) {
         for (int c = 0; c < kColumns; ++c) weights[c] = s[c];
+      } else {
+        for (int c = 0; c < kColumns; ++c) weights[c] = of[c] != 0 ? s[c] : T{0};
       }
     }
   }
@@ -358,7 +374,7 @@ class Backward {
   const AttentionBackwardCall& call_;
   const AttentionCall& forward_;
   const AttentionProblem& problem_;
-  std::int64_t group_;
+  std::int64_t side_, rows_of_task_, keys_of_task_;
   Panels<T> panels_, panels_v_;
   T* delta_;  // [heads][total_q]
 };
@@ -388,10 +404,10 @@ void run_typed(const AttentionBackwardCall& call, int threads) {
   if (call.d_sinks != nullptr)
     parallel_for(threads, problem.heads, [&](std::int64_t head, int) { backward.find_sink(head); });
   if (call.d_k.data != nullptr || call.d_v.data != nullptr)
-    parallel_for(threads, backward.key_tiles() * backward.sequences(),
+    parallel_for(threads, backward.key_tasks(),
                  [&](std::int64_t task, int thread) { backward.run_keys(task, scratch(thread)); });
   if (call.d_q.data != nullptr)
-    parallel_for(threads, backward.row_tiles() * backward.sequences(),
+    parallel_for(threads, backward.row_tasks(),
                  [&](std::int64_t task, int thread) { backward.run_rows(task, scratch(thread)); });
 }
 

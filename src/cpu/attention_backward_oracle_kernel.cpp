@@ -50,7 +50,7 @@ class PairComputer {
     Sums sums;
     load_query(row.query, row.head);
     for (std::int64_t j = 0; j < k_length_; ++j) {
-      if (!attends(row.query, j)) continue;
+      if (!attends(row.query, j, row.head)) continue;
       load_key(j, row.head / (p.heads / p.kv_heads));
       const Pair pair = weigh(row.query, row.head, deltas[row.query * p.heads + row.head]);
       sums.add(k_, p.head_dim, pair.d_s, pair.plain_d_s, pair.d_s_error);
@@ -67,8 +67,8 @@ class PairComputer {
     Sums keys, values;
     load_key(row.query, row.head);
     for (std::int64_t i = 0; i < q_length_; ++i) {
-      if (!attends(i, row.query)) continue;
       for (std::int64_t head = row.head * group; head < (row.head + 1) * group; ++head) {
+        if (!attends(i, row.query, head)) continue;
         load_query(i, head);
         const Pair pair = weigh(i, head, deltas[i * p.heads + head]);
         keys.add(q_, p.head_dim, pair.d_s, pair.plain_d_s, pair.d_s_error);
@@ -119,9 +119,22 @@ class PairComputer {
     }
   };
 
-  bool attends(std::int64_t i, std::int64_t j) const {
+  bool attends(std::int64_t i, std::int64_t j, std::int64_t head) const {
     const std::int64_t diagonal = i + k_length_ - q_length_;
     const std::int64_t left = forward_.problem.window_left, right = forward_.problem.window_right;
+    const AttentionMask& mask = forward_.mask;
+    if (mask.given()) {
+      const std::int64_t row = (b_ * mask.batch_masks + head / mask.heads_per_mask) * mask.by_query.rows + i / 64;
+      const std::int64_t column = j / 64;
+      const auto has = [&](const std::uint32_t* bits) {
+        return (bits[row * mask.by_query.row_words + column / 32] & (std::uint32_t{1} << (column % 32))) != 0;
+      };
+      if (!has(mask.by_query.listed)) return false;
+      if (has(mask.by_query.full)) return true;
+      const std::int32_t entry =
+          mask.element_index == nullptr ? -1 : mask.element_index[row * mask.by_key.rows + column];
+      if (entry >= 0 && (mask.elements[entry * 64 + i % 64] >> (j % 64)) % 2 == 0) return false;
+    }
     return (left < 0 || j >= diagonal - left) && (right < 0 || j <= diagonal + right);
   }
 

@@ -4,7 +4,8 @@
 // that KV head stand side by side (row = query * group + head in the group), so that each key and value that is fetched
 // serves all of them. Keys pass by 96 at a time: K is packed transposed, S = Q K^T into scratch; scale, softcap and
 // mask; the running maximum and sum (online softmax, arXiv 1805.02867); P stays in the precision of the sums; V is
-// packed and O = alpha * O + P V. Keys that no row of the tile attends are never read.
+// packed and O = alpha * O + P V. Keys that no row of the tile attends are never read: with a block-sparse mask keys
+// are gathered from the blocks that it lists, 96 at a time, and only heads with the same mask stand side by side.
 //
 // A row of O belongs to one task and its sums run in the order of the keys, so results do not depend on the number of
 // threads. Splits over the keys are not used: num_splits changes nothing here.
@@ -79,45 +80,36 @@ class Attention {
   static constexpr T kInfinity = std::numeric_limits<T>::infinity();
 
   explicit Attention(const AttentionCall& call)
-      : call_(call), problem_(call.problem), group_(call.problem.group()), output_panels_{call.problem.head_dim_v} {}
+      : call_(call),
+        problem_(call.problem),
+        side_(heads_side_by_side(call)),
+        rows_of_task_(rows_of_task(call)),
+        output_panels_{call.problem.head_dim_v} {}
 
-  std::int64_t row_tiles() const { return ceil_div(problem_.seqlen_q * group_, kRows); }
-  std::int64_t tasks() const { return problem_.batch * problem_.kv_heads * row_tiles(); }
+  std::int64_t row_tiles() const { return ceil_div(problem_.seqlen_q * side_, rows_of_task_); }
+  std::int64_t tasks() const { return problem_.batch * (problem_.heads / side_) * row_tiles(); }
 
   void run_task(std::int64_t task, T* memory) const {
     // The last tiles of a causal sequence attend most keys: they come first.
-    const std::int64_t heads = problem_.batch * problem_.kv_heads;
-    Tile tile{call_, task % heads / problem_.kv_heads, task % heads % problem_.kv_heads};
-    tile.first_row = (row_tiles() - 1 - task / heads) * kRows;
-    const std::int64_t rows_left = tile.sequence.q_length * group_ - tile.first_row;
-    if (rows_left <= 0) return;
-    tile.rows = static_cast<int>(rows_left < kRows ? rows_left : kRows);
+    const std::int64_t stacks = problem_.heads / side_, all = problem_.batch * stacks;
+    Tile tile = tile_of(call_, task % all / stacks, task % all % stacks * side_);
+    std::int64_t next_row = (row_tiles() - 1 - task / all) * rows_of_task_;
+    tile.rows = take_numbers(&next_row, tile.sequence.q_length * side_, kRows, [](std::int64_t) { return true; },
+                             static_cast<int>(rows_of_task_), tile.row);
+    if (tile.rows == 0) return;
     const Scratch<T> scratch(problem_, memory);
     begin_rows(tile, scratch);
-    // Ranges of later queries begin and end later.
-    const std::int64_t begin = keys_of_query(problem_, tile.sequence, query_of(tile, 0)).begin;
-    const std::int64_t end = keys_of_query(problem_, tile.sequence, query_of(tile, tile.rows - 1)).end;
-    for (std::int64_t key = begin; key < end; key += kKeys) {
-      const int keys = static_cast<int>(end - key < kKeys ? end - key : kKeys);
-      multiply_keys(tile, key, keys, scratch);
-      for (int r = 0; r < tile.rows; ++r) weigh_row(tile, r, key, scratch);
-      add_values(tile, key, keys, scratch);
+    const KeyRange range = keys_of_tile(call_, tile);
+    for (std::int64_t next_key = range.begin; take_keys(call_, &next_key, range.end, &tile);) {
+      multiply_keys(tile, scratch);
+      for (int r = 0; r < tile.rows; ++r) weigh_row(tile, r, scratch);
+      add_values(tile, scratch);
     }
     for (int r = 0; r < tile.rows; ++r) finish_row(tile, r, scratch);
   }
 
  private:
-  struct Tile {
-    std::int64_t b, kv_head;
-    AttentionSequence sequence;
-    std::int64_t first_row = 0;
-    int rows = 0;
-    Tile(const AttentionCall& call, std::int64_t b_, std::int64_t head)
-        : b(b_), kv_head(head), sequence(sequence_of(call, b_)) {}
-  };
-
-  std::int64_t query_of(const Tile& tile, int r) const { return (tile.first_row + r) / group_; }
-  std::int64_t head_of(const Tile& tile, int r) const { return tile.kv_head * group_ + (tile.first_row + r) % group_; }
+  using Tile = AttentionTile;
 
   void begin_rows(const Tile& tile, const Scratch<T>& scratch) const {
     const std::int64_t dim = problem_.head_dim;
@@ -135,30 +127,33 @@ class Attention {
     for (std::int64_t i = 0; i < kRows * output_panels_.padded(); ++i) scratch.o[i] = 0;
   }
 
-  /// S of the tile's rows with keys [key, key + kKeys); beyond `keys` it is 0.
-  void multiply_keys(const Tile& tile, std::int64_t key, int keys, const Scratch<T>& scratch) const {
+  /// S of the tile's rows with its keys; beyond tile.keys it is 0.
+  void multiply_keys(const Tile& tile, const Scratch<T>& scratch) const {
     const int dim = problem_.head_dim;
     const Segment<T> all{scratch.q, 0, dim};
     for (int p = 0; p < kKeyPanels<T>; ++p) {
       T* panel = scratch.k + p * kColumns * dim;
-      pack_keys(tile, key + p * kColumns, keys - p * kColumns, panel);
+      pack_keys(tile, p * kColumns, panel);
       multiply_tile<T, LeftOrder::k_contiguous>(&all, 1, tile.rows, dim, panel, kColumns,
                                                 scratch.s + p * kRows * kColumns, false);
     }
   }
 
-  /// panel[d][n] = K[key + n][d] for n < keys, 0 for the rest.
-  void pack_keys(const Tile& tile, std::int64_t key, int keys, T* panel) const {
+  /// panel[d][n] = K[key first + n of the tile][d] for those that there are, 0 for the rest.
+  void pack_keys(const Tile& tile, int first, T* panel) const {
     const Storage* k = static_cast<const Storage*>(call_.k.data);
-    const auto row = [&](int n) { return k + key_offset(call_, call_.k, tile.sequence, tile.b, key + n, tile.kv_head); };
-    pack_transposed<Storage>(row, keys, problem_.head_dim, panel);
+    const std::int64_t kv_head = kv_head_of(call_, tile);
+    const auto row = [&](int n) {
+      return k + key_offset(call_, call_.k, tile.sequence, tile.b, tile.key[first + n], kv_head);
+    };
+    pack_transposed<Storage>(row, tile.keys - first, problem_.head_dim, panel);
   }
 
   /// Row r of S becomes weights exp(logit - maximum); sum and O follow a new maximum.
-  void weigh_row(const Tile& tile, int r, std::int64_t key, const Scratch<T>& scratch) const {
+  void weigh_row(const Tile& tile, int r, const Scratch<T>& scratch) const {
     const T scale = call_.softmax_scale, cap = problem_.softcap;
-    const KeyRange range = keys_of_query(problem_, tile.sequence, query_of(tile, r));
-    const std::int64_t begin = range.begin - key, end = range.end - key;
+    AttendedKeys attended;
+    find_attended(call_, tile, r, &attended);
     Vector<T> best = Vector<T>{} - kInfinity;
     for (int p = 0; p < kKeyPanels<T>; ++p) {
       T* s = scratch.s + (p * kRows + r) * kColumns;
@@ -166,9 +161,9 @@ class Attention {
       for (int c = 0; c < kColumns; ++c) s[c] *= factor;
       if (cap > 0)
         for (int c = 0; c < kColumns; ++c) s[c] = cap * tanh_of(s[c]);
-      const std::int64_t first = p * kColumns;
-      if (begin > first || end < first + kColumns)
-        for (int c = 0; c < kColumns; ++c) s[c] = first + c < begin || first + c >= end ? -kInfinity : s[c];
+      const std::int32_t* of = attended.of + p * kColumns;
+      if (!attended.all)
+        for (int c = 0; c < kColumns; ++c) s[c] = of[c] != 0 ? s[c] : -kInfinity;
       for (int c = 0; c < kColumns; c += kLanes<T>) {
         const Vector<T> x = *reinterpret_cast<const Vector<T>*>(s + c);
         best = x > best ? x : best;
@@ -200,12 +195,14 @@ class Attention {
     }
   }
 
-  /// O += P V. Beyond `keys` the values are zeros, as the weights are.
-  void add_values(const Tile& tile, std::int64_t key, int keys, const Scratch<T>& scratch) const {
+  /// O += P V.
+  void add_values(const Tile& tile, const Scratch<T>& scratch) const {
     const Storage* v = static_cast<const Storage*>(call_.v.data);
+    const int keys = tile.keys;
+    const std::int64_t kv_head = kv_head_of(call_, tile);
     const Storage* rows[kKeys];
     for (int n = 0; n < keys; ++n)
-      rows[n] = v + key_offset(call_, call_.v, tile.sequence, tile.b, key + n, tile.kv_head);
+      rows[n] = v + key_offset(call_, call_.v, tile.sequence, tile.b, tile.key[n], kv_head);
     Segment<T> segments[kKeyPanels<T>];
     int count = 0;
     for (; count * kColumns < keys; ++count) {
@@ -256,7 +253,7 @@ class Attention {
 
   const AttentionCall& call_;
   const AttentionProblem& problem_;
-  std::int64_t group_;
+  std::int64_t side_, rows_of_task_;
   Panels<T> output_panels_;
 };
 

@@ -71,7 +71,20 @@ class RowComputer {
   bool attends(std::int64_t j) const {
     const std::int64_t diagonal = row_.query + k_length_ - q_length_;
     const std::int64_t left = call_.problem.window_left, right = call_.problem.window_right;
-    return (left < 0 || j >= diagonal - left) && (right < 0 || j <= diagonal + right);
+    const AttentionMask& mask = call_.mask;
+    bool let = true;
+    if (mask.given()) {
+      const std::int64_t number = row_.b * mask.batch_masks + row_.head / mask.heads_per_mask;
+      const std::int64_t row = number * mask.by_query.rows + row_.query / 64, column = j / 64;
+      const std::int64_t word = row * mask.by_query.row_words + column / 32;
+      const std::uint32_t bit = std::uint32_t{1} << (column % 32);
+      if ((mask.by_query.listed[word] & bit) == 0) return false;
+      if ((mask.by_query.full[word] & bit) != 0) return true;
+      const std::int32_t entry =
+          mask.element_index == nullptr ? -1 : mask.element_index[row * mask.by_key.rows + column];
+      if (entry >= 0) let = (mask.elements[entry * 64 + row_.query % 64] >> (j % 64)) % 2 == 1;
+    }
+    return let && (left < 0 || j >= diagonal - left) && (right < 0 || j <= diagonal + right);
   }
 
   const Storage* key_row(const AttentionTensor& tensor, std::int64_t j) const {

@@ -69,4 +69,58 @@ static inline KeyRange keys_of_query(const AttentionProblem& problem, const Atte
   return range;
 }
 
+/// Query heads of one KV head that stand side by side in a tile of rows: those that have the same mask.
+static inline std::int64_t heads_side_by_side(const AttentionCall& call) {
+  const std::int64_t group = call.problem.group();
+  return call.mask.given() && call.mask.heads_per_mask < group ? 1 : group;
+}
+
+/// What the block-sparse mask says of the queries of one block of 64, of one sequence and head.
+struct MaskRow {
+  const std::uint32_t *listed, *full;  ///< bits of the key blocks
+  const std::int32_t* element_index;   ///< of the key blocks, or nullptr
+};
+
+static inline std::int64_t mask_of(const AttentionMask& mask, std::int64_t b, std::int64_t head) {
+  return b * mask.batch_masks + head / mask.heads_per_mask;
+}
+
+static inline MaskRow mask_row(const AttentionMask& mask, std::int64_t b, std::int64_t head, std::int64_t query_block) {
+  const std::int64_t row = mask_of(mask, b, head) * mask.by_query.rows + query_block;
+  const std::int64_t words = row * mask.by_query.row_words;
+  return {mask.by_query.listed + words, mask.by_query.full + words,
+          mask.element_index == nullptr ? nullptr : mask.element_index + row * mask.by_key.rows};
+}
+
+static inline bool bit_of(const std::uint32_t* bits, std::int64_t block) {
+  return (bits[block / 32] >> (block % 32) & 1) != 0;
+}
+
+/// Whether some query of [first, last], all of them in the row's block, may attend a key of a block: false where the
+/// mask or the window says that none does.
+static inline bool may_attend(const AttentionProblem& problem, const AttentionSequence& s, const MaskRow& row,
+                              std::int64_t first, std::int64_t last, std::int64_t key_block) {
+  if (!bit_of(row.listed, key_block)) return false;
+  if (bit_of(row.full, key_block)) return true;
+  // Ranges of later queries begin and end later.
+  const std::int64_t begin = keys_of_query(problem, s, first).begin, end = keys_of_query(problem, s, last).end;
+  return begin < (key_block + 1) * AttentionMask::kBlock && end > key_block * AttentionMask::kBlock;
+}
+
+/// Keys of a block that a query attends, key j of the block as bit j. Keys past the end of the sequence are arbitrary.
+static inline std::uint64_t attended_bits(const AttentionMask& mask, const MaskRow& row, const KeyRange& window,
+                                          std::int64_t query, std::int64_t key_block) {
+  constexpr std::int64_t kBlock = AttentionMask::kBlock;
+  constexpr std::uint64_t kAll = ~std::uint64_t{0};
+  if (!bit_of(row.listed, key_block)) return 0;
+  if (bit_of(row.full, key_block)) return kAll;
+  const std::int64_t begin = window.begin - key_block * kBlock, end = window.end - key_block * kBlock;
+  if (begin >= kBlock || end <= 0 || begin >= end) return 0;
+  std::uint64_t bits = kAll;
+  if (begin > 0) bits &= kAll << begin;
+  if (end < kBlock) bits &= ~(kAll << end);
+  const std::int32_t entry = row.element_index == nullptr ? -1 : row.element_index[key_block];
+  return entry < 0 ? bits : bits & mask.elements[entry * kBlock + query % kBlock];
+}
+
 }  // namespace triage::cpu

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "cpu/attention_sequence.h"
 #include "cpu/epilogue.h"
 #include "cpu/pack.h"
 #include "cpu/simd.h"
@@ -15,6 +16,114 @@ inline constexpr int kAttentionKeys = 96;   // whole panels for every vector wid
 
 static_assert(kAttentionKeys % kPanelColumns<float> == 0 && kAttentionKeys % kPanelColumns<double> == 0,
               "keys are packed in whole panels");
+
+/// Rows of queries (query * heads side by side + head) and keys that a task is at. Both are listed by number, for a
+/// block-sparse mask leaves some out.
+struct AttentionTile {
+  AttentionSequence sequence;
+  std::int64_t b, first_head, side;  ///< the sequence; heads [first_head, first_head + side) stand side by side
+  int rows = 0, keys = 0;
+  std::int64_t row[kAttentionRows], key[kAttentionKeys];
+};
+
+static inline AttentionTile tile_of(const AttentionCall& call, std::int64_t b, std::int64_t first_head) {
+  AttentionTile tile;
+  tile.sequence = sequence_of(call, b);
+  tile.b = b;
+  tile.first_head = first_head;
+  tile.side = heads_side_by_side(call);
+  return tile;
+}
+
+static inline std::int64_t query_of(const AttentionTile& tile, int r) { return tile.row[r] / tile.side; }
+static inline std::int64_t head_of(const AttentionTile& tile, int r) {
+  return tile.first_head + tile.row[r] % tile.side;
+}
+static inline std::int64_t kv_head_of(const AttentionCall& call, const AttentionTile& tile) {
+  return tile.first_head / call.problem.group();
+}
+
+/// Rows of queries that a task takes. With a block-sparse mask they are of no more blocks of queries than need be, for
+/// each block has keys of its own.
+static inline std::int64_t rows_of_task(const AttentionCall& call) {
+  const std::int64_t block = call.problem.pattern_block_q * heads_side_by_side(call);
+  return call.mask.given() && block < kAttentionRows ? block : kAttentionRows;
+}
+
+/// Takes the next numbers of [*next, end), at most `most`, without the blocks of `block` numbers for whose index
+/// `wanted` is false. Returns how many there are; 0 at the end.
+template <class Wanted>
+static int take_numbers(std::int64_t* next, std::int64_t end, std::int64_t block, const Wanted& wanted, int most,
+                        std::int64_t* numbers) {
+  int count = 0;
+  while (*next < end && count < most) {
+    const std::int64_t index = *next / block, block_end = (index + 1) * block < end ? (index + 1) * block : end;
+    if (!wanted(index)) {
+      *next = block_end;
+      continue;
+    }
+    for (; *next < block_end && count < most; ++*next) numbers[count++] = *next;
+  }
+  return count;
+}
+
+/// Keys that rows of a tile attend: all that do are among them.
+static inline KeyRange keys_of_tile(const AttentionCall& call, const AttentionTile& tile) {
+  if (call.mask.given()) return {0, tile.sequence.k_length};  // full blocks know no window
+  // Ranges of later queries begin and end later.
+  return {keys_of_query(call.problem, tile.sequence, query_of(tile, 0)).begin,
+          keys_of_query(call.problem, tile.sequence, query_of(tile, tile.rows - 1)).end};
+}
+
+/// The next keys of [*next, end) that some row of the tile may attend. False if there are none.
+static inline bool take_keys(const AttentionCall& call, std::int64_t* next, std::int64_t end, AttentionTile* tile) {
+  constexpr std::int64_t kBlock = AttentionMask::kBlock;
+  const auto wanted = [&](std::int64_t key_block) {
+    if (!call.mask.given()) return true;
+    const std::int64_t last = query_of(*tile, tile->rows - 1);
+    for (std::int64_t query = query_of(*tile, 0); query <= last; query = (query / kBlock + 1) * kBlock) {
+      const MaskRow row = mask_row(call.mask, tile->b, tile->first_head, query / kBlock);
+      const std::int64_t last_of_block = query / kBlock * kBlock + kBlock - 1;
+      const std::int64_t to = last < last_of_block ? last : last_of_block;
+      if (may_attend(call.problem, tile->sequence, row, query, to, key_block)) return true;
+    }
+    return false;
+  };
+  tile->keys = take_numbers(next, end, kBlock, wanted, kAttentionKeys, tile->key);
+  return tile->keys > 0;
+}
+
+/// Which of a tile's keys a row attends; those beyond tile.keys are not.
+struct AttendedKeys {
+  bool all;  ///< kAttentionKeys of them
+  std::int32_t of[kAttentionKeys];  ///< only if not all; as wide as a float, for vector code
+};
+
+static inline void find_attended(const AttentionCall& call, const AttentionTile& tile, int r, AttendedKeys* attended) {
+  const std::int64_t query = query_of(tile, r);
+  const KeyRange window = keys_of_query(call.problem, tile.sequence, query);
+  if (!call.mask.given()) {  // the tile's keys follow each other
+    const std::int64_t begin = window.begin - tile.key[0], end = window.end - tile.key[0];
+    attended->all = begin <= 0 && end >= kAttentionKeys;
+    if (attended->all) return;
+    for (int n = 0; n < kAttentionKeys; ++n) attended->of[n] = n >= begin && n < end;
+    return;
+  }
+  constexpr std::int64_t kBlock = AttentionMask::kBlock;
+  const MaskRow row = mask_row(call.mask, tile.b, tile.first_head, query / kBlock);
+  attended->all = tile.keys == kAttentionKeys;
+  for (int first = 0; first < tile.keys;) {
+    const std::int64_t block = tile.key[first] / kBlock;
+    const int shift = static_cast<int>(tile.key[first] % kBlock);
+    int count = static_cast<int>(kBlock) - shift;
+    if (count > tile.keys - first) count = tile.keys - first;
+    const std::uint64_t bits = attended_bits(call.mask, row, window, query, block) >> shift;
+    for (int n = 0; n < count; ++n) attended->of[first + n] = static_cast<std::int32_t>(bits >> n & 1);
+    if (~bits << (kBlock - count) != 0) attended->all = false;
+    first += count;
+  }
+  for (int n = tile.keys; n < kAttentionKeys; ++n) attended->of[n] = 0;
+}
 
 /// tanh within a few ulp, without branches, so that loops over it become vector code: Cephes' polynomial near 0, where
 /// 1 - 2 / (exp(2x) + 1) would lose digits, and that elsewhere.
