@@ -47,8 +47,8 @@ void add_random_blocks(std::uint8_t* row, std::int64_t count, std::int64_t cols,
 
 void add_window_and_full_rows(std::uint8_t* mask, double density, std::int64_t rows, std::int64_t cols,
                               Random& random) {
-  // A quarter of the blocks in full rows, the rest in the band.
-  const std::int64_t full = std::llround(density / 4 * static_cast<double>(rows));  // never all of them
+  // A quarter of the blocks in full rows (never all rows), the rest in the band.
+  const std::int64_t full = std::llround(density / 4 * static_cast<double>(rows));
   const auto others = static_cast<double>(rows - full);
   const double band = (density * static_cast<double>(rows) - static_cast<double>(full)) / others;
   const std::int64_t width = std::clamp<std::int64_t>(std::llround(band * static_cast<double>(cols)), 0, cols);
@@ -75,6 +75,14 @@ const char* pattern_kind_name(PatternKind kind) {
       return "power_law";
   }
   return "unknown";
+}
+
+std::optional<PatternKind> pattern_kind_from_name(std::string_view name) {
+  for (const PatternKind kind : {PatternKind::scattered, PatternKind::uniform, PatternKind::window_and_full_rows,
+                                 PatternKind::power_law}) {
+    if (name == pattern_kind_name(kind)) return kind;
+  }
+  return std::nullopt;
 }
 
 std::vector<std::uint8_t> random_blocks(PatternKind kind, double density, std::int64_t masks, std::int64_t rows,

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 namespace triage::bench {
@@ -14,6 +16,7 @@ enum class PatternKind {
 };
 
 const char* pattern_kind_name(PatternKind kind);  ///< "scattered", ...
+std::optional<PatternKind> pattern_kind_from_name(std::string_view name);
 
 /// Masks [masks, rows, cols] of blocks, 1 where attended. The share of them is `density`, as near as whole blocks allow
 /// (scattered: on the average). The same on every machine for the same seed.

@@ -85,6 +85,28 @@ void add_decoding(std::vector<AttentionShape>& shapes) {
   add(16, 8192, 8, 0);
 }
 
+/// 16384 tokens, heads * head_dim = 2048, a mask a head. The rates are of attended blocks.
+void add_block_sparse(std::vector<AttentionShape>& shapes) {
+  for (const int head_dim : {128, 64}) {
+    for (const int block : {128, 64}) {
+      AttentionShape shape = base("block-sparse", "bfloat16", 1, 2048 / head_dim, 16384, head_dim, false);
+      shape.block = block;
+      for (const double density : {0.25, 0.10, 0.05}) {
+        shape.density = density;
+        shape.quick = head_dim == 128 && density == 0.10;
+        shapes.push_back(shape);
+      }
+      if (head_dim != 128) continue;
+      shape.density = 0.10;
+      shape.quick = false;
+      for (const PatternKind kind : {PatternKind::window_and_full_rows, PatternKind::power_law}) {
+        shape.pattern = kind;
+        shapes.push_back(shape);
+      }
+    }
+  }
+}
+
 void add_cpu(std::vector<AttentionShape>& shapes) {
   for (const std::int64_t seqlen : {512, 2048}) {
     for (const int head_dim : {64, 128}) {
@@ -107,6 +129,18 @@ void add_cpu(std::vector<AttentionShape>& shapes) {
   shapes.push_back(decode);
   decode.page_size = 64;
   shapes.push_back(decode);
+  for (const int block : {128, 64}) {
+    AttentionShape sparse = base("block-sparse", "float32", 1, 8, 2048, 64, false);
+    sparse.block = block;
+    for (const double density : {0.5, 0.25, 0.125}) {
+      sparse.density = density;
+      sparse.quick = density == 0.125;
+      shapes.push_back(sparse);
+    }
+    sparse.quick = false;
+    sparse.pattern = PatternKind::power_law;
+    shapes.push_back(sparse);
+  }
 }
 
 }  // namespace
@@ -123,6 +157,9 @@ std::string AttentionShape::label() const {
   if (sinks) text += " sinks";
   if (varlen) text += " varlen";
   if (page_size > 0) text += fmt::format(" pages{}", page_size);
+  if (block > 0) {
+    text += fmt::format(" {}x{} {} {:.3g}% attended", block, block, pattern_kind_name(pattern), 100 * density);
+  }
   return text;
 }
 
@@ -140,6 +177,17 @@ std::int64_t AttentionShape::total_k() const {
 
 double AttentionShape::attended_pairs() const {
   double pairs = 0;
+  if (block > 0) {
+    const std::int64_t rows = (seqlen_q + block - 1) / block, cols = (seqlen_k + block - 1) / block;
+    const std::vector<std::uint8_t> blocks = random_blocks(pattern, density, heads, rows, cols, kPatternSeed);
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      if (blocks[i] == 0) continue;
+      const std::int64_t col = static_cast<std::int64_t>(i) % cols, row = static_cast<std::int64_t>(i) / cols % rows;
+      pairs += static_cast<double>(std::min<std::int64_t>(block, seqlen_q - row * block)) *
+               static_cast<double>(std::min<std::int64_t>(block, seqlen_k - col * block));
+    }
+    return pairs * static_cast<double>(batch) / static_cast<double>(heads);
+  }
   for (std::int64_t b = 0; b < batch; ++b) {
     const std::int64_t lq = q_length(b), lk = k_length(b);
     const std::int64_t right = causal ? 0 : window_right;
@@ -168,6 +216,7 @@ std::vector<AttentionShape> attention_shapes(Machine machine) {
   add_prefill(shapes);
   add_options(shapes);
   add_decoding(shapes);
+  add_block_sparse(shapes);
   return shapes;
 }
 

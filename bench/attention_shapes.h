@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/attention_patterns.h"
 #include "bench/shapes.h"
 
 namespace triage::bench {
@@ -21,7 +22,11 @@ struct AttentionShape {
   bool sinks = false;
   bool varlen = false;  ///< packed by cu_seqlens: sequence b of n has (b + 1) / n of the longest
   int page_size = 0;    ///< 0: not paged; else pages in shuffled order, all in use
-  bool quick = false;   ///< part of --quick
+  int block = 0;        ///< 0: no block-sparse mask; else 64 or 128, of queries and of keys, a mask for each query head
+  PatternKind pattern = PatternKind::uniform;  ///< with `block`, as are the next two
+  double density = 0;                          ///< share of blocks that are attended
+  static constexpr std::uint64_t kPatternSeed = 7;
+  bool quick = false;  ///< part of --quick
 
   /// E.g. "prefill d128 b4 s4096 causal"; different for different shapes of one dtype.
   std::string label() const;
@@ -30,7 +35,8 @@ struct AttentionShape {
   std::int64_t total_q() const;
   std::int64_t total_k() const;
   /// Pairs of a query and a key that it attends, of one head. Plain causal attention of a sequence with itself counts
-  /// as half of its pairs, as is usual; other masks are counted exactly.
+  /// as half of its pairs, as is usual; other masks are counted exactly. Block-sparse: the pairs of attended blocks, the
+  /// average of the heads.
   double attended_pairs() const;
   /// Whether its gradients are of interest: no cache, no decoding.
   bool trains() const { return page_size == 0 && seqlen_q == seqlen_k; }

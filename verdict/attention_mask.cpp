@@ -70,8 +70,8 @@ void GuardedPattern::refill(std::uint64_t seed, Stream stream) {
 }
 
 void GuardedPattern::draw(std::uint64_t seed) {
-  Random random(seed);
-  blocks_ = bench::random_blocks(spec_.kind, spec_.density, masks(), rows_, cols_, random.bits());
+  Random random(random_bits(seed, 1));
+  blocks_ = bench::random_blocks(spec_.kind, spec_.density, masks(), rows_, cols_, seed);
   index_.clear();
   for (std::uint8_t& block : blocks_) {
     if (block != 0 && random.chance(spec_.full)) block = 2;

@@ -31,6 +31,7 @@ struct PatternSpec {
 class GuardedPattern {
  public:
   GuardedPattern() = default;
+  /// @param seed of bench::random_blocks; what else is random follows from it.
   GuardedPattern(const PatternSpec& spec, std::int64_t seqlen_q, std::int64_t seqlen_k, DLDevice device,
                  std::uint64_t seed, Stream stream);
 

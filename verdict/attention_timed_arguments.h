@@ -43,6 +43,7 @@ struct TimedAttention::Arguments {
     options.window_right = s.window_right;
     options.softcap = static_cast<float>(s.softcap);
     if (s.sinks) options.sinks = &sinks.tensor;
+    if (s.block > 0) options.pattern = &p.blocks_.pattern();
     if (s.varlen) {
       options.cu_seqlens_q = &cu_q.tensor;
       options.cu_seqlens_k = &cu_k.tensor;

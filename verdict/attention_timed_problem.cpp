@@ -58,6 +58,14 @@ TimedAttention::TimedAttention(const bench::AttentionShape& shape, DLDevice devi
   cu_k_buffer_ = upload(cu_k_);
   used_k_buffer_ = upload(used_k_);
   table_buffer_ = upload(table_);
+  if (shape.block > 0) {
+    PatternSpec spec;
+    spec.block_q = spec.block_k = shape.block;
+    spec.kind = shape.pattern;
+    spec.density = shape.density;
+    spec.heads = shape.heads;
+    blocks_ = GuardedPattern(spec, shape.seqlen_q, shape.seqlen_k, device_, shape.kPatternSeed, stream_);
+  }
   Arguments arguments(*this, 0);
   workspace_ = make(attention_forward_workspace_bytes(arguments.q.tensor, arguments.k.tensor, arguments.v.tensor,
                                                       arguments.o.tensor, &arguments.lse.tensor, arguments.options));
@@ -135,6 +143,7 @@ TimedAttention::HostCopy TimedAttention::download_copy(int copy) const {
     call.block_table_stride = pages_ / s.batch;
   }
   if (s.sinks) call.sinks = reinterpret_cast<const float*>(host.sinks.data());
+  if (s.block > 0) call.mask = blocks_.host_mask(s.heads);
   return host;
 }
 

@@ -12,6 +12,7 @@
 #include "registry/attention_kernel.h"
 #include "triage/triage.h"
 #include "verdict/attention_backward_correctness.h"
+#include "verdict/attention_mask.h"
 
 namespace triage::verdict {
 
@@ -50,6 +51,7 @@ class TimedAttention {
   std::vector<Buffer> q_, k_, v_, o_, lse_;
   std::vector<std::int32_t> cu_q_, cu_k_, used_k_, table_;
   Buffer cu_q_buffer_, cu_k_buffer_, used_k_buffer_, table_buffer_, sinks_, workspace_;
+  GuardedPattern blocks_;
 };
 
 /// The backward of the same problem: O and lse are what the library's forward makes of it, by whichever kernel serves

@@ -108,6 +108,14 @@ bench::AttentionShape read_attention_shape(const Fields& fields) {
   shape.sinks = fields.boolean_or("sinks", false);
   shape.varlen = fields.boolean_or("varlen", false);
   shape.page_size = static_cast<int>(fields.integer_or("page_size", 0));
+  shape.block = static_cast<int>(fields.integer_or("block", 0));
+  if (shape.block > 0) {
+    const std::string pattern = fields.text("pattern");
+    const auto kind = bench::pattern_kind_from_name(pattern);
+    if (!kind) Fields::fail(fields.path("pattern"), fmt::format("is '{}', which is not known", pattern));
+    shape.pattern = *kind;
+    shape.density = fields.number("density");
+  }
   return shape;
 }
 
@@ -122,6 +130,11 @@ Json attention_json(const bench::AttentionShape& shape) {
   if (shape.sinks) json["sinks"] = true;
   if (shape.varlen) json["varlen"] = true;
   if (shape.page_size > 0) json["page_size"] = shape.page_size;
+  if (shape.block > 0) {
+    json["block"] = shape.block;
+    json["density"] = shape.density;
+    json["pattern"] = bench::pattern_kind_name(shape.pattern);
+  }
   if (!shape.name.empty()) json["name"] = shape.name;
   return json;
 }

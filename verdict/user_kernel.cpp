@@ -168,7 +168,11 @@ Support runs_there(const Device& device) {
 }
 
 Support can_run(const SparseGemmProblem&, const Device& device) { return runs_there(device); }
-Support can_run_attention(const AttentionProblem&, const Device& device) { return runs_there(device); }
+Support can_run_attention(const AttentionProblem& problem, const Device& device) {
+  // triage_attention_function gets no pattern.
+  if (problem.block_sparse) return {false, "a kernel of a user's library takes no block-sparse mask"};
+  return runs_there(device);
+}
 
 bool is_attention(const std::string& op) { return op == kAttentionForward || op == "forward"; }
 

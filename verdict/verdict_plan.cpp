@@ -147,19 +147,19 @@ bool is_attention(const std::string& operation) {
 
 void plan_attention(MachinePlan& plan, const VerdictOptions& options, const KernelReport& kernel) {
   const bool gpu = plan.device.device_type == kDLCUDA;
-  if (!options.blocks.empty()) return;  // attention has none
   for (const bench::AttentionShape& shape : bench::attention_shapes(gpu ? bench::Machine::gpu : bench::Machine::cpu)) {
     if (!wanted(options.only, std::string("timing")) || (options.quick && !shape.quick)) continue;
     if (!wanted(kernel.dtypes, shape.dtype) || !wanted(options.dtypes, shape.dtype)) continue;
     if (!shape_wanted(options.shapes, shape)) continue;
     if (kernel.operation == kAttentionBackward && !shape.trains()) continue;
+    if (!wanted(options.blocks, shape.block)) continue;
     Job job = make_job(JobKind::timing, options, plan.device, kernel);
     job.dtype = shape.dtype;
     job.shape.name = shape.name;
     job.shape.attention = shape;
     plan.jobs.push_back(job);
   }
-  if (!wanted(options.only, std::string("grid")) || !options.shapes.empty()) return;
+  if (!wanted(options.only, std::string("grid")) || !options.shapes.empty() || !options.blocks.empty()) return;
   Job job = make_job(JobKind::grid, options, plan.device, kernel);
   job.shape.name = "grid";
   plan.jobs.push_back(job);

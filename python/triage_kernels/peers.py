@@ -159,7 +159,7 @@ def usual_cases(op):
 
 
 def shared_by_all(shape):
-    plain = ("window_left", "window_right", "softcap", "sinks", "varlen", "page_size")
+    plain = ("window_left", "window_right", "softcap", "sinks", "varlen", "page_size", "block")
     return not any(shape.get(name) for name in plain)
 
 

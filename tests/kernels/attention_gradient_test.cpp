@@ -21,6 +21,35 @@ namespace {
 using test::View;
 using Numbers = std::vector<double>;
 
+// A block-sparse mask, by its definition.
+struct Blocks {
+  int block_q = 0, block_k = 64;  // 0: none
+  std::int64_t batch = 1, heads = 1;
+  std::vector<std::uint8_t> mask;       // [batch][heads][rows][cols]: 0, 1 listed, 2 full; made by draw
+  std::vector<std::int32_t> index;      // likewise: of `elements`, or -1
+  std::vector<std::uint8_t> elements;   // [2][block_q][block_k]; empty: no bit masks
+  std::int64_t rows = 0, cols = 0;
+
+  void draw(std::int64_t seqlen_q, std::int64_t seqlen_k, bool with_elements) {
+    rows = (seqlen_q + block_q - 1) / block_q, cols = (seqlen_k + block_k - 1) / block_k;
+    for (std::int64_t i = 0; i < batch * heads * rows * cols; ++i) {
+      mask.push_back(static_cast<std::uint8_t>(verdict::random_bits(40, i) % 3));
+      index.push_back(static_cast<std::int32_t>(verdict::random_bits(41, i) % 3) - 1);
+    }
+    if (with_elements)
+      for (int i = 0; i < 2 * block_q * block_k; ++i) elements.push_back(verdict::random_bits(42, i) % 3 == 0);
+  }
+
+  std::int64_t block_at(std::int64_t b, std::int64_t h, std::int64_t all_heads, std::int64_t i, std::int64_t j) const {
+    const std::int64_t number = (batch > 1 ? b : 0) * heads + h / (all_heads / heads);
+    return (number * rows + i / block_q) * cols + j / block_k;
+  }
+  bool element(std::int64_t block, std::int64_t i, std::int64_t j) const {
+    if (elements.empty() || index[block] < 0) return true;
+    return elements[(index[block] * block_q + i % block_q) * block_k + j % block_k] != 0;
+  }
+};
+
 // A small call. With lengths, Q and K are packed; else batch, seqlen_q and seqlen_k say it all.
 struct Call {
   std::string name = "plain";
@@ -30,6 +59,7 @@ struct Call {
   bool causal = false, sinks = false, d_lse = false;
   std::int64_t window_left = -1, window_right = -1;
   float softcap = 0, scale = 0;
+  Blocks blocks;
 
   std::int64_t q_rows() const { return cu_q.empty() ? batch * seqlen_q : cu_q.back(); }
   std::int64_t k_rows() const { return cu_k.empty() ? batch * seqlen_k : cu_k.back(); }
@@ -109,6 +139,18 @@ class Problem {
     if (packed_q) options.cu_seqlens_q = &cu_q.fields, options.max_seqlen_q = longest(c.cu_q);
     if (packed_k) options.cu_seqlens_k = &cu_k.fields, options.max_seqlen_k = longest(c.cu_k);
     if (c.sinks) options.sinks = &sinks.fields;
+    AttentionPattern pattern;
+    if (c.blocks.block_q > 0) {
+      const Blocks& m = c.blocks;
+      const std::int64_t longest_q = packed_q ? longest(c.cu_q) : c.seqlen_q;
+      const std::int64_t longest_k = packed_k ? longest(c.cu_k) : c.seqlen_k;
+      pattern = AttentionPattern::from_mask(test::view(m.mask, {m.batch, m.heads, m.rows, m.cols}), longest_q,
+                                            longest_k, m.block_q, m.block_k);
+      if (!m.elements.empty())
+        pattern.set_elements(test::view(m.index, {m.batch, m.heads, m.rows, m.cols}),
+                             test::view(m.elements, {2, m.block_q, m.block_k}));
+      options.pattern = &pattern;
+    }
     Buffer forward(kHost, attention_forward_workspace_bytes(q, k, v, ov, &lv.fields, options), nullptr);
     attention_forward(q, k, v, ov, &lv.fields, options, {forward.data(), forward.bytes()});
 
@@ -142,8 +184,15 @@ class Problem {
                                      : static_cast<double>(static_cast<float>(1 / std::sqrt(c.dim * 1.0)));
     double sum = c.sinks ? std::exp(static_cast<double>(at.sinks[h])) : 0, weighted = 0;
     for (std::int64_t j = 0; j < c.k_length(b); ++j) {
-      if (c.window_left >= 0 && j < diagonal - c.window_left) continue;
-      if (right >= 0 && j > diagonal + right) continue;
+      bool full = false;
+      if (c.blocks.block_q > 0) {
+        const std::int64_t block = c.blocks.block_at(b, h, c.heads, i, j);
+        if (c.blocks.mask[block] == 0) continue;
+        full = c.blocks.mask[block] == 2;
+        if (!full && !c.blocks.element(block, i, j)) continue;
+      }
+      if (!full && c.window_left >= 0 && j < diagonal - c.window_left) continue;
+      if (!full && right >= 0 && j > diagonal + right) continue;
       const std::int64_t key = (c.k_begin(b) + j) * c.kv_heads + kv;
       double logit = 0, value = 0;
       for (int d = 0; d < c.dim; ++d) logit += at.q[row * c.dim + d] * at.k[key * c.dim + d];
@@ -186,6 +235,29 @@ std::vector<Call> calls() {
   add("all", [](Call& c) {
     c.heads = 4, c.batch = 3, c.cu_q = {0, 5, 6, 13}, c.cu_k = {0, 3, 7, 19}, c.dim = 16, c.dim_v = 24;
     c.causal = c.sinks = c.d_lse = true, c.window_left = 4, c.softcap = 1.5f, c.scale = 0.6f;
+  });
+  // Some queries attend nothing in most of these.
+  const auto add_blocks = [&](const char* name, int block_q, int block_k, bool elements,
+                              const std::function<void(Call&)>& change) {
+    add(name, [&](Call& c) {
+      c.batch = 1, c.seqlen_q = 150, c.seqlen_k = 330;
+      c.blocks.block_q = block_q, c.blocks.block_k = block_k;
+      change(c);
+      c.blocks.draw(c.seqlen_q, c.seqlen_k, elements);
+    });
+  };
+  add_blocks("blocks_64x64", 64, 64, false, [](Call&) {});
+  add_blocks("blocks_64x128_of_each_head", 64, 128, false, [](Call& c) { c.blocks.heads = 2; });
+  add_blocks("blocks_128x64_causal", 128, 64, false, [](Call& c) { c.causal = true; });
+  add_blocks("blocks_64x64_window", 64, 64, false, [](Call& c) { c.window_left = 60, c.window_right = 30; });
+  add_blocks("blocks_64x64_elements", 64, 64, true, [](Call&) {});
+  add_blocks("blocks_128x128_elements_causal", 128, 128, true, [](Call& c) { c.causal = true, c.blocks.heads = 2; });
+  add_blocks("blocks_of_kv_heads", 64, 64, true, [](Call& c) { c.heads = 4, c.blocks.heads = 2; });
+  add_blocks("blocks_of_query_heads", 64, 64, true, [](Call& c) { c.heads = c.blocks.heads = 4; });
+  add_blocks("blocks_all_options", 64, 64, true, [](Call& c) {
+    c.heads = c.blocks.heads = 4, c.batch = c.blocks.batch = 3, c.cu_q = {0, 70, 71, 160}, c.cu_k = {0, 30, 190, 260};
+    c.seqlen_q = 89, c.seqlen_k = 160, c.dim = 16, c.dim_v = 24;
+    c.causal = c.sinks = c.d_lse = true, c.window_left = 60, c.softcap = 1.5f, c.scale = 0.6f;
   });
   return calls;
 }
@@ -244,6 +316,17 @@ TEST(AttentionGradientOptions, EachChangesTheGradients) {
   expect_change("cu_seqlens_k", [](Call& c) { c.cu_k = {0, 8, 18}; }, true);
   expect_change("sinks", [](Call& c) { c.sinks = true; }, true);
   expect_change("d_lse", [](Call& c) { c.d_lse = true; }, false);
+  const auto one_block = [](Call& c, std::uint8_t value, bool elements) {
+    c.blocks.block_q = 64;
+    c.blocks.draw(c.seqlen_q, c.seqlen_k, elements);
+    c.blocks.mask = {value}, c.blocks.index = {0};
+  };
+  expect_change("pattern", [&](Call& c) { one_block(c, 0, false); }, true);
+  expect_change("elements", [&](Call& c) { one_block(c, 1, true); }, true);
+  Call full;
+  one_block(full, 2, true);
+  full.causal = true;
+  EXPECT_EQ(plain.q, Problem(full).gradients().q) << "a full block knows neither causal masks nor bits";
 }
 
 }  // namespace

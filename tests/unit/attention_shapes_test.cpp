@@ -46,6 +46,29 @@ TEST(AttentionShapes, AttendedPairs) {
   EXPECT_EQ(verdict::compulsory_bytes("attention.forward", receipt, "float16"), 2.0 * 2 * 9 * 3 * (8 + 16));
 }
 
+TEST(AttentionShapes, OnlyAttendedBlocksAreCounted) {
+  for (const PatternKind kind : {PatternKind::uniform, PatternKind::window_and_full_rows, PatternKind::power_law}) {
+    AttentionShape shape;
+    shape.heads = shape.kv_heads = 2;
+    shape.seqlen_q = shape.seqlen_k = 4096;
+    shape.block = 64;
+    shape.pattern = kind;
+    shape.density = 0.25;
+    const double all = 4096.0 * 4096.0;
+    if (kind == PatternKind::uniform) {
+      EXPECT_EQ(shape.attended_pairs(), all / 4);
+    }
+    EXPECT_NEAR(shape.attended_pairs() / all, 0.25, 0.025) << pattern_kind_name(kind);
+  }
+  AttentionShape ragged;  // 2 x 2 blocks, all attended
+  ragged.heads = ragged.kv_heads = 1;
+  ragged.seqlen_q = 65;
+  ragged.seqlen_k = 100;
+  ragged.block = 64;
+  ragged.density = 1;
+  EXPECT_EQ(ragged.attended_pairs(), 65 * 100);
+}
+
 TEST(AttentionShapes, ReceiptsKeepAllOfAShape) {
   for (const Machine machine : {Machine::gpu, Machine::cpu}) {
     for (const AttentionShape& shape : attention_shapes(machine)) {
@@ -53,7 +76,7 @@ TEST(AttentionShapes, ReceiptsKeepAllOfAShape) {
       before.name = shape.name;
       before.attention = shape;
       const verdict::Json json = to_json(before);
-      EXPECT_TRUE(json.at("block").is_null());
+      EXPECT_EQ(json.at("block").is_null(), shape.block == 0);
       EXPECT_FALSE(json.contains("nnz_blocks"));
       const verdict::ReceiptShape after = verdict::shape_from_json(json);
       ASSERT_TRUE(after.attention.has_value());
