@@ -2,8 +2,9 @@
  *
  * Every function that can fail returns a triage_status; what went wrong is a sentence in triage_last_error(). Results
  * come back through the last pointer argument and are left alone on failure. Meanings, shapes and dtypes are those of
- * block_pattern.h, sparse_gemm.h and attention.h. Tensors are DLTensor views, read during the call and not kept. `stream` is a
- * cudaStream_t, NULL the legacy default stream; ignored for host memory. Functions may be called from any thread. */
+ * block_pattern.h, sparse_gemm.h, attention_pattern.h and attention.h. Tensors are DLTensor views, read during the call
+ * and not kept. `stream` is a cudaStream_t, NULL the legacy default stream; ignored for host memory. Functions may be
+ * called from any thread. */
 #ifndef TRIAGE_C_API_H
 #define TRIAGE_C_API_H
 
@@ -50,7 +51,8 @@ const char* triage_last_kernel(void);
 int triage_cuda_device_count(void);
 
 /* Every kernel as seen from `device`, as a JSON array of {"name", "operation", "family", "dtypes", "block_size",
- * "head_dims", "compiled", "can_run", "reason", "source", "source_sha256"}. The text is valid until this thread's next call. */
+ * "head_dims", "compiled", "can_run", "reason", "source", "source_sha256"}. The text is valid until this thread's next
+ * call. */
 triage_status triage_kernels_json(DLDevice device, const char** json);
 
 /* ---- Patterns ---- */
@@ -171,6 +173,52 @@ triage_status triage_spmm_backward_b_workspace_bytes(const triage_pattern* a, co
 triage_status triage_prepack(const triage_pattern* pattern, const DLTensor* values, const DLTensor* packed,
                              int32_t packed_for, void* stream);
 
+/* ---- Block-sparse masks of attention (attention_pattern.h) ---- */
+
+typedef struct triage_attention_pattern triage_attention_pattern;
+
+/* AttentionBlockLists: all but indices may be NULL, full_indices and full_counts only with one another. */
+typedef struct triage_attention_block_lists {
+  const DLTensor *indices, *counts, *full_indices, *full_counts;
+} triage_attention_block_lists;
+
+typedef struct triage_attention_pattern_info {
+  int64_t batch, heads; /* 1: the same for all */
+  int64_t seqlen_q, seqlen_k;
+  int32_t block_q, block_k;
+  int32_t has_elements; /* 0 or 1 */
+  DLDevice device;
+} triage_attention_pattern_info;
+
+/* Each creates a pattern that triage_attention_pattern_destroy frees. */
+triage_status triage_attention_pattern_from_mask(const DLTensor* mask, int64_t seqlen_q, int64_t seqlen_k, int block_q,
+                                                 int block_k, void* stream, triage_attention_pattern** pattern);
+triage_status triage_attention_pattern_from_lists(const triage_attention_block_lists* lists, int64_t seqlen_q,
+                                                  int64_t seqlen_k, int block_q, int block_k, void* stream,
+                                                  triage_attention_pattern** pattern);
+triage_status triage_attention_pattern_from_csr(const DLTensor* crow_indices, const DLTensor* col_indices,
+                                                int64_t seqlen_q, int64_t seqlen_k, int block_q, int block_k,
+                                                void* stream, triage_attention_pattern** pattern);
+triage_status triage_attention_pattern_from_pattern(const triage_pattern* blocks, void* stream,
+                                                    triage_attention_pattern** pattern);
+/* NULL is ignored. */
+void triage_attention_pattern_destroy(triage_attention_pattern* pattern);
+
+/* Other blocks from a source of the same dimensions: neither allocates nor waits. */
+triage_status triage_attention_pattern_update_mask(triage_attention_pattern* pattern, const DLTensor* mask,
+                                                   void* stream);
+triage_status triage_attention_pattern_update_lists(triage_attention_pattern* pattern,
+                                                    const triage_attention_block_lists* lists, void* stream);
+triage_status triage_attention_pattern_update_csr(triage_attention_pattern* pattern, const DLTensor* crow_indices,
+                                                  const DLTensor* col_indices, void* stream);
+triage_status triage_attention_pattern_set_elements(triage_attention_pattern* pattern, const DLTensor* index,
+                                                    const DLTensor* elements, void* stream);
+
+triage_status triage_attention_pattern_to_mask(const triage_attention_pattern* pattern, const DLTensor* mask,
+                                               void* stream);
+triage_status triage_attention_pattern_get_info(const triage_attention_pattern* pattern,
+                                                triage_attention_pattern_info* info);
+
 /* ---- Attention ---- */
 
 typedef struct triage_attention_options {
@@ -186,7 +234,8 @@ typedef struct triage_attention_options {
   const DLTensor* seqused_k;
   const DLTensor* block_table;
   const DLTensor* sinks;
-  int32_t num_splits; /* default 0: the library chooses */
+  int32_t num_splits;                      /* default 0: the library chooses */
+  const triage_attention_pattern* pattern; /* default NULL: every block is attended */
 } triage_attention_options;
 
 triage_attention_options triage_attention_defaults(void);
@@ -219,8 +268,8 @@ triage_status triage_attention_backward(const triage_attention_backward_inputs* 
                                         const triage_workspace* workspace, void* stream);
 triage_status triage_attention_backward_workspace_bytes(const triage_attention_backward_inputs* inputs,
                                                         const triage_attention_backward_outputs* outputs,
-                                                        const triage_attention_options* options,
-                                                        int32_t gradient_order, size_t* bytes);
+                                                        const triage_attention_options* options, int32_t gradient_order,
+                                                        size_t* bytes);
 
 #ifdef __cplusplus
 }

@@ -2,19 +2,16 @@
 #include "triage/c_api.h"
 
 #include <cstdio>
-#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "api/c_call.h"
 #include "triage/triage.h"
-
-struct triage_pattern {
-  triage::BlockPattern pattern;
-};
 
 namespace {
 
+using namespace triage::c_call;
 using triage::BlockPattern;
 using triage::ErrorCode;
 
@@ -27,36 +24,6 @@ static_assert(TRIAGE_VALUES_PACKED == static_cast<int>(triage::ValuesLayout::pac
 static_assert(TRIAGE_SDDMM_XT_Y == static_cast<int>(triage::SddmmLayout::xt_y));
 static_assert(TRIAGE_PACKED_FOR_LINEAR == static_cast<int>(triage::PackedFor::linear));
 
-// Sentences are kept in place, so that reporting that memory ran out needs none.
-thread_local char last_error[4096] = "";
-
-triage_status fail(triage_status status, const char* sentence) {
-  std::snprintf(last_error, sizeof(last_error), "%s", sentence);
-  return status;
-}
-
-template <typename Call>
-triage_status guarded(const Call& call) noexcept {
-  try {
-    call();
-    return TRIAGE_OK;
-  } catch (const triage::Error& error) {
-    return fail(static_cast<triage_status>(error.code()), error.what());
-  } catch (const std::bad_alloc&) {
-    return fail(TRIAGE_OUT_OF_MEMORY, "host memory ran out");
-  } catch (const std::exception& error) {
-    return fail(TRIAGE_INTERNAL_ERROR, error.what());
-  } catch (...) {
-    return fail(TRIAGE_INTERNAL_ERROR, "an exception of unknown type");
-  }
-}
-
-template <typename T>
-T& require(T* pointer, const char* name) {
-  if (pointer == nullptr) throw triage::Error(ErrorCode::invalid_argument, std::string(name) + " is NULL");
-  return *pointer;
-}
-
 const BlockPattern& require_pattern(const triage_pattern* pattern, const char* name) {
   return require(pattern, name).pattern;
 }
@@ -67,10 +34,6 @@ triage_status create(triage_pattern** out, const char* name, const Make& make) n
     triage_pattern*& slot = require(out, name);
     slot = new triage_pattern{make()};
   });
-}
-
-triage::Workspace from_c(const triage_workspace* workspace) {
-  return workspace == nullptr ? triage::Workspace{} : triage::Workspace{workspace->data, workspace->bytes};
 }
 
 triage::SpmmOptions from_c(const triage_spmm_options* options) {
@@ -97,37 +60,6 @@ triage::SddmmOptions from_c(const triage_sddmm_options* options) {
   result.alpha = options->alpha;
   result.beta = options->beta;
   return result;
-}
-
-triage::AttentionOptions from_c(const triage_attention_options* options) {
-  triage::AttentionOptions result;
-  if (options == nullptr) return result;
-  if (options->causal != 0 && options->causal != 1) {
-    throw triage::Error(ErrorCode::invalid_argument,
-                        "options.causal is " + std::to_string(options->causal) + ", accepted: 0 or 1");
-  }
-  result.softmax_scale = options->softmax_scale;
-  result.causal = options->causal == 1;
-  result.window_left = options->window_left;
-  result.window_right = options->window_right;
-  result.softcap = options->softcap;
-  result.cu_seqlens_q = options->cu_seqlens_q;
-  result.cu_seqlens_k = options->cu_seqlens_k;
-  result.max_seqlen_q = options->max_seqlen_q;
-  result.max_seqlen_k = options->max_seqlen_k;
-  result.seqused_k = options->seqused_k;
-  result.block_table = options->block_table;
-  result.sinks = options->sinks;
-  result.num_splits = options->num_splits;
-  return result;
-}
-
-triage::AttentionBackwardInputs from_c(const triage_attention_backward_inputs& inputs) {
-  return {inputs.q, inputs.k, inputs.v, inputs.o, inputs.lse, inputs.d_o, inputs.d_lse};
-}
-
-triage::AttentionBackwardOutputs from_c(const triage_attention_backward_outputs& outputs) {
-  return {outputs.d_q, outputs.d_k, outputs.d_v, outputs.d_sinks};
 }
 
 std::string quoted(std::string_view text) {
@@ -360,9 +292,8 @@ triage_status triage_linear_backward_weight_workspace_bytes(const triage_pattern
 
 triage_status triage_linear_backward_bias(const DLTensor* dy, const DLTensor* dbias, const triage_workspace* workspace,
                                           void* stream) {
-  return guarded([&] {
-    triage::linear_backward_bias(require(dy, "dy"), require(dbias, "dbias"), from_c(workspace), stream);
-  });
+  return guarded(
+      [&] { triage::linear_backward_bias(require(dy, "dy"), require(dbias, "dbias"), from_c(workspace), stream); });
 }
 
 triage_status triage_linear_backward_bias_workspace_bytes(const DLTensor* dy, const DLTensor* dbias, size_t* bytes) {
@@ -384,9 +315,8 @@ triage_status triage_spmm_backward_b_workspace_bytes(const triage_pattern* a, co
                                                      const DLTensor* dc, const DLTensor* db,
                                                      const triage_spmm_options* options, size_t* bytes) {
   return guarded([&] {
-    require(bytes, "bytes") =
-        triage::spmm_backward_b_workspace_bytes(require_pattern(a, "a"), require(a_values, "a_values"),
-                                                require(dc, "dc"), require(db, "db"), from_c(options));
+    require(bytes, "bytes") = triage::spmm_backward_b_workspace_bytes(
+        require_pattern(a, "a"), require(a_values, "a_values"), require(dc, "dc"), require(db, "db"), from_c(options));
   });
 }
 
@@ -395,50 +325,5 @@ triage_status triage_prepack(const triage_pattern* pattern, const DLTensor* valu
   return guarded([&] {
     triage::prepack(require_pattern(pattern, "pattern"), require(values, "values"), require(packed, "packed"),
                     static_cast<triage::PackedFor>(packed_for), stream);
-  });
-}
-
-triage_attention_options triage_attention_defaults(void) {
-  const triage::AttentionOptions o;
-  return {o.softmax_scale, o.causal,       o.window_left, o.window_right, o.softcap, o.cu_seqlens_q, o.cu_seqlens_k,
-          o.max_seqlen_q,  o.max_seqlen_k, o.seqused_k,   o.block_table,  o.sinks,   o.num_splits};
-}
-
-triage_status triage_attention_forward(const DLTensor* q, const DLTensor* k, const DLTensor* v, const DLTensor* o,
-                                       const DLTensor* lse, const triage_attention_options* options,
-                                       const triage_workspace* workspace, void* stream) {
-  return guarded([&] {
-    triage::attention_forward(require(q, "q"), require(k, "k"), require(v, "v"), require(o, "o"), lse, from_c(options),
-                              from_c(workspace), stream);
-  });
-}
-
-triage_status triage_attention_forward_workspace_bytes(const DLTensor* q, const DLTensor* k, const DLTensor* v,
-                                                       const DLTensor* o, const DLTensor* lse,
-                                                       const triage_attention_options* options, size_t* bytes) {
-  return guarded([&] {
-    require(bytes, "bytes") = triage::attention_forward_workspace_bytes(
-        require(q, "q"), require(k, "k"), require(v, "v"), require(o, "o"), lse, from_c(options));
-  });
-}
-
-triage_status triage_attention_backward(const triage_attention_backward_inputs* inputs,
-                                        const triage_attention_backward_outputs* outputs,
-                                        const triage_attention_options* options, int32_t gradient_order,
-                                        const triage_workspace* workspace, void* stream) {
-  return guarded([&] {
-    triage::attention_backward(from_c(require(inputs, "inputs")), from_c(require(outputs, "outputs")), from_c(options),
-                               static_cast<triage::GradientOrder>(gradient_order), from_c(workspace), stream);
-  });
-}
-
-triage_status triage_attention_backward_workspace_bytes(const triage_attention_backward_inputs* inputs,
-                                                        const triage_attention_backward_outputs* outputs,
-                                                        const triage_attention_options* options,
-                                                        int32_t gradient_order, size_t* bytes) {
-  return guarded([&] {
-    require(bytes, "bytes") = triage::attention_backward_workspace_bytes(
-        from_c(require(inputs, "inputs")), from_c(require(outputs, "outputs")), from_c(options),
-        static_cast<triage::GradientOrder>(gradient_order));
   });
 }

@@ -1,4 +1,5 @@
-/* The C ABI from C99: a pattern, a product whose result is known, and what happens to those who pass nonsense. */
+/* The C ABI from C99: patterns, a product and attention whose results are known, and what happens to those who pass
+ * nonsense. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,130 @@ static void test_patterns(void) {
   EXPECT(untouched == NULL);
 }
 
+/* 70 queries, 130 keys: [2, 3] blocks of 64; block row 0 attends block 1, block row 1 nothing. With equal logits o is
+ * the mean of the attended values. */
+enum { kQueries = 70, kKeys = 130, kDim = 8, kMaskBlocks = 6 };
+static uint8_t mask[kMaskBlocks] = {0, 1, 0, 0, 0, 0}, shown[kMaskBlocks], elements[64 * 64];
+static int32_t element_index[kMaskBlocks] = {-1, 0, -1, -1, -1, -1};
+static float q[kQueries * kDim], k[kKeys * kDim], v[kKeys * kDim], o[kQueries * kDim], lse[kQueries], d_v[kKeys * kDim];
+static int64_t mask_shape[4] = {1, 1, 2, 3}, lists_shape[4] = {1, 1, 2, 1}, counts_shape[3] = {1, 1, 2},
+               crows_shape[3] = {1, 1, 3}, one_shape[1] = {1}, elements_shape[3] = {1, 64, 64},
+               q_shape[4] = {1, kQueries, 1, kDim}, k_shape[4] = {1, kKeys, 1, kDim}, lse_shape[3] = {1, 1, kQueries};
+
+static double sum_of_values(int begin, int end) {
+  double sum = 0;
+  int j;
+  for (j = begin; j < end; j++) sum += v[j * kDim];
+  return sum;
+}
+
+static int near(double a, double b) { return a - b < 1e-5 && b - a < 1e-5; }
+
+static void test_block_sparse_attention(triage_attention_pattern* pattern) {
+  DLTensor qs = tensor(q, kDLFloat, 32, 4, q_shape), ks = tensor(k, kDLFloat, 32, 4, k_shape),
+           vs = tensor(v, kDLFloat, 32, 4, k_shape), os = tensor(o, kDLFloat, 32, 4, q_shape),
+           lses = tensor(lse, kDLFloat, 32, 3, lse_shape), d_vs = tensor(d_v, kDLFloat, 32, 4, k_shape),
+           index = tensor(element_index, kDLInt, 32, 4, mask_shape),
+           bits = tensor(elements, kDLUInt, 8, 3, elements_shape);
+  triage_attention_options options = triage_attention_defaults();
+  triage_attention_backward_inputs inputs = {&qs, &ks, &vs, &os, &lses, &os, NULL};
+  triage_attention_backward_outputs outputs = {NULL, NULL, &d_vs, NULL};
+  triage_workspace workspace = {NULL, 0};
+  triage_attention_pattern_info info;
+  size_t bytes = 0;
+  char* memory;
+  int i, wrong = 0;
+  EXPECT(options.pattern == NULL);
+  options.pattern = pattern;
+  for (i = 0; i < kKeys * kDim; i++) v[i] = (float)(i / kDim);
+  EXPECT(triage_attention_forward_workspace_bytes(&qs, &ks, &vs, &os, &lses, &options, &workspace.bytes) == TRIAGE_OK);
+  EXPECT(triage_attention_backward_workspace_bytes(&inputs, &outputs, &options, TRIAGE_GRADIENT_DETERMINISTIC,
+                                                   &bytes) == TRIAGE_OK);
+  if (bytes > workspace.bytes) workspace.bytes = bytes;
+  memory = malloc(workspace.bytes + 256);
+  workspace.data = memory + (256 - (uintptr_t)memory % 256);
+  EXPECT(triage_attention_forward(&qs, &ks, &vs, &os, &lses, &options, &workspace, NULL) == TRIAGE_OK);
+  EXPECT(near(o[0], sum_of_values(64, 128) / 64) && near(o[63 * kDim], o[0]));
+  EXPECT(o[64 * kDim] == 0 && lse[64] < -1e30f && lse[63] > 4);
+  EXPECT(triage_attention_backward(&inputs, &outputs, &options, TRIAGE_GRADIENT_DETERMINISTIC, &workspace, NULL) ==
+         TRIAGE_OK);
+  EXPECT(near(d_v[64 * kDim], o[0]) && d_v[63 * kDim] == 0 && d_v[128 * kDim] == 0); /* 64 queries, 1/64 of o each */
+
+  for (i = 0; i < 64 * 64; i++) elements[i] = i % 64 < 2; /* keys 64 and 65 */
+  EXPECT(triage_attention_pattern_set_elements(pattern, &index, &bits, NULL) == TRIAGE_OK);
+  EXPECT(triage_attention_pattern_get_info(pattern, &info) == TRIAGE_OK && info.has_elements == 1);
+  EXPECT(triage_attention_forward(&qs, &ks, &vs, &os, &lses, &options, &workspace, NULL) == TRIAGE_OK);
+  for (i = 0; i < 64; i++) wrong += !near(o[i * kDim], 64.5);
+  EXPECT(wrong == 0);
+  EXPECT(triage_attention_pattern_set_elements(pattern, NULL, &bits, NULL) == TRIAGE_INVALID_ARGUMENT);
+
+  options.num_splits = 2;
+  EXPECT(triage_attention_forward(&qs, &ks, &vs, &os, &lses, &options, &workspace, NULL) == TRIAGE_INVALID_ARGUMENT);
+  EXPECT(strstr(triage_last_error(), "options.pattern") != NULL);
+  free(memory);
+}
+
+static void test_attention_patterns(void) {
+  int32_t list[2] = {1, 2}, counts[2] = {1, 0}, crows[3] = {0, 1, 1}, columns[1] = {1};
+  DLTensor masks = tensor(mask, kDLUInt, 8, 4, mask_shape), shows = tensor(shown, kDLUInt, 8, 4, mask_shape),
+           lists = tensor(list, kDLInt, 32, 4, lists_shape), listed = tensor(counts, kDLInt, 32, 3, counts_shape),
+           crow_view = tensor(crows, kDLInt, 32, 3, crows_shape), col_view = tensor(columns, kDLInt, 32, 1, one_shape);
+  DLTensor bsr_crow = tensor(crow, kDLInt, 32, 1, crow_shape), bsr_col = tensor(col, kDLInt, 64, 1, col_shape);
+  triage_attention_block_lists given = {NULL, NULL, NULL, NULL};
+  triage_attention_pattern *made[4] = {NULL, NULL, NULL, NULL}, *untouched = NULL;
+  triage_attention_pattern_info info;
+  triage_pattern* blocks = NULL;
+  int i;
+  given.indices = &lists;
+  given.counts = &listed;
+  EXPECT(triage_attention_pattern_from_mask(&masks, kQueries, kKeys, 64, 64, NULL, &made[0]) == TRIAGE_OK);
+  EXPECT(triage_attention_pattern_from_lists(&given, kQueries, kKeys, 64, 64, NULL, &made[1]) == TRIAGE_OK);
+  EXPECT(triage_attention_pattern_from_csr(&crow_view, &col_view, kQueries, kKeys, 64, 64, NULL, &made[2]) ==
+         TRIAGE_OK);
+  for (i = 0; i < 3; i++) {
+    memset(shown, 7, sizeof(shown));
+    EXPECT(triage_attention_pattern_to_mask(made[i], &shows, NULL) == TRIAGE_OK);
+    EXPECT(memcmp(shown, mask, sizeof(mask)) == 0);
+    EXPECT(triage_attention_pattern_get_info(made[i], &info) == TRIAGE_OK);
+    EXPECT(info.batch == 1 && info.heads == 1 && info.seqlen_q == kQueries && info.seqlen_k == kKeys);
+    EXPECT(info.block_q == 64 && info.block_k == 64 && info.has_elements == 0 && info.device.device_type == kDLCPU);
+  }
+  columns[0] = 2;
+  EXPECT(triage_attention_pattern_update_csr(made[0], &crow_view, &col_view, NULL) == TRIAGE_OK);
+  EXPECT(triage_attention_pattern_to_mask(made[0], &shows, NULL) == TRIAGE_OK && shown[1] == 0 && shown[2] == 1);
+  EXPECT(triage_attention_pattern_update_lists(made[0], &given, NULL) == TRIAGE_OK);
+  EXPECT(triage_attention_pattern_to_mask(made[0], &shows, NULL) == TRIAGE_OK && shown[1] == 1 && shown[2] == 0);
+  mask[5] = 2;
+  EXPECT(triage_attention_pattern_update_mask(made[1], &masks, NULL) == TRIAGE_OK);
+  EXPECT(triage_attention_pattern_to_mask(made[1], &shows, NULL) == TRIAGE_OK && shown[5] == 2);
+  mask[5] = 0;
+  test_block_sparse_attention(made[0]);
+
+  EXPECT(triage_pattern_from_bsr(&bsr_crow, &bsr_col, 2 * 64 - 1, 3 * 64 - 5, 64, NULL, &blocks) == TRIAGE_OK);
+  EXPECT(triage_attention_pattern_from_pattern(blocks, NULL, &made[3]) == TRIAGE_OK);
+  triage_pattern_destroy(blocks);
+  EXPECT(triage_attention_pattern_get_info(made[3], &info) == TRIAGE_OK && info.seqlen_q == 127 &&
+         info.seqlen_k == 187);
+  for (i = 0; i < 4; i++) triage_attention_pattern_destroy(made[i]);
+  triage_attention_pattern_destroy(NULL);
+
+  EXPECT(triage_attention_pattern_from_mask(NULL, kQueries, kKeys, 64, 64, NULL, &untouched) ==
+         TRIAGE_INVALID_ARGUMENT);
+  EXPECT(triage_attention_pattern_from_mask(&masks, kQueries, kKeys, 32, 64, NULL, &untouched) ==
+         TRIAGE_INVALID_ARGUMENT);
+  EXPECT(strstr(triage_last_error(), "block_q is 32, accepted: 64, 128") != NULL);
+  EXPECT(triage_attention_pattern_from_mask(&masks, kQueries, kKeys, 64, 64, NULL, NULL) == TRIAGE_INVALID_ARGUMENT);
+  EXPECT(triage_attention_pattern_from_lists(NULL, kQueries, kKeys, 64, 64, NULL, &untouched) ==
+         TRIAGE_INVALID_ARGUMENT);
+  EXPECT(triage_attention_pattern_from_csr(&crow_view, NULL, kQueries, kKeys, 64, 64, NULL, &untouched) ==
+         TRIAGE_INVALID_ARGUMENT);
+  EXPECT(triage_attention_pattern_from_pattern(NULL, NULL, &untouched) == TRIAGE_INVALID_ARGUMENT);
+  EXPECT(triage_attention_pattern_update_mask(NULL, &masks, NULL) == TRIAGE_INVALID_ARGUMENT);
+  EXPECT(triage_attention_pattern_to_mask(NULL, &shows, NULL) == TRIAGE_INVALID_ARGUMENT);
+  EXPECT(triage_attention_pattern_get_info(NULL, &info) == TRIAGE_INVALID_ARGUMENT);
+  EXPECT(untouched == NULL);
+}
+
 static void test_kernels(void) {
   DLDevice host = {kDLCPU, 0}, nowhere = {kDLCUDA, 4096};
   const char* json = NULL;
@@ -137,6 +262,7 @@ static void test_kernels(void) {
 int main(void) {
   EXPECT(strcmp(triage_last_error(), "") == 0);
   test_patterns();
+  test_attention_patterns();
   test_kernels();
   if (failures == 0) puts("the C ABI holds");
   return failures != 0;
