@@ -28,24 +28,104 @@ __device__ __forceinline__ BlockRange window_blocks(const Mask& mask, int first,
   return begin > end ? BlockRange{0, 0} : BlockRange{begin / AttentionMask::kBlock, end / AttentionMask::kBlock + 1};
 }
 
-/// One row of bits, cut to what can be attended: listed blocks within `window`, full ones within `all`.
-struct BitRow {
-  const std::uint32_t *listed = nullptr, *full = nullptr;
-  BlockRange window{0, 0}, all{0, 0};
+/// One block of a walk over several rows, packed into a word: bits 0 to 3 say which rows attend it, bits 4 to 7 which of
+/// those in full, bit 8 that the walk is over after it; the block's number stands above.
+namespace walk {
+constexpr int kFullShift = 4, kBlockShift = 9;
+constexpr std::uint32_t kLast = 1u << 8;
+}  // namespace walk
 
-  __device__ __forceinline__ BitRow() = default;
-  __device__ __forceinline__ BitRow(const BlockBits& bits, std::int64_t mask, int row, BlockRange window,
-                                    BlockRange all)
-      : listed(bits.listed + (mask * bits.rows + row) * bits.row_words),
-        full(bits.full + (mask * bits.rows + row) * bits.row_words),
-        window(window),
-        all(all) {}
-  /// `full_bits` are the full ones among the result.
-  __device__ __forceinline__ std::uint32_t word(int i, std::uint32_t& full_bits) const {
-    full_bits = __ldg(full + i) & range_bits(all.begin, all.end, i);
-    return (__ldg(listed + i) & range_bits(window.begin, window.end, i)) | full_bits;
+/// The blocks of keys that some of up to kRows rows of 64 queries attend, from the last to the first. A whole warp walks
+/// together: each lane makes the entry of one bit of a word, so that a step is a shuffle (one thread alone would take
+/// longer for an entry than tensor cores for its block).
+/// @tparam kBlock 64 or 128 keys: with 128, two bits are one block.
+template <int kRows, int kBlock>
+class QueryRowsWalk {
+ public:
+  /// @param row the first query, a multiple of 64
+  __device__ __forceinline__ QueryRowsWalk(const AttentionMask& mask, std::int64_t number, const Mask& window, int row,
+                                           int seqlen_q)
+      : lane_(threadIdx.x % 32),
+        all_{0, (window.seqlen_k + 63) / 64},
+        word_((all_.end + 31) / 32) {
+    const int first = row + 64 * lane_;  // the queries of this lane's row
+    if (lane_ < kRows && first < seqlen_q) {
+      const std::int64_t start = (number * mask.by_query.rows + first / 64) * mask.by_query.row_words;
+      listed_ = mask.by_query.listed + start;
+      full_ = mask.by_query.full + start;
+      range_ = window_blocks(window, first, min(first + 63, seqlen_q - 1));
+    }
+    load();
   }
+
+  /// The next block without kLast; false at the end. All lanes get the same.
+  __device__ __forceinline__ bool next(std::uint32_t& entry) {
+    while (any_ == 0) {
+      if (word_ < 0) return false;
+      read_word();
+    }
+    const int bit = 31 - __clz(any_);
+    any_ ^= 1u << bit;
+    entry = __shfl_sync(0xffffffffu, entry_, bit);
+    return true;
+  }
+
+ private:
+  static_assert(kRows <= 4 && (kBlock == 64 || kBlock == 128), "an entry has room for four rows");
+
+  // Asks for the row's word before this one.
+  __device__ __forceinline__ void load() {
+    word_--;
+    if (word_ < 0 || listed_ == nullptr) return;
+    next_listed_ = __ldg(listed_ + word_);
+    next_full_ = __ldg(full_ + word_);
+  }
+
+  // The entries of the word that has been asked for.
+  __device__ __forceinline__ void read_word() {
+    const std::uint32_t full_bits = next_full_ & range_bits(all_.begin, all_.end, word_);
+    const std::uint32_t bits = (next_listed_ & range_bits(range_.begin, range_.end, word_)) | full_bits;
+    entry_ = static_cast<std::uint32_t>(32 * word_ + lane_) / (kBlock / 64) << walk::kBlockShift;
+    std::uint32_t flags = 0;
+#pragma unroll
+    for (int r = 0; r < kRows; r++) {
+      std::uint32_t row = __shfl_sync(0xffffffffu, bits, r), full = __shfl_sync(0xffffffffu, full_bits, r);
+      if constexpr (kBlock == 128) {
+        row |= row >> 1;
+        full |= full >> 1;
+      }
+      flags |= (row >> lane_ & 1) << r | (full >> lane_ & 1) << (walk::kFullShift + r);
+    }
+    entry_ |= flags;
+    any_ = __ballot_sync(0xffffffffu, flags != 0 && (kBlock == 64 || lane_ % 2 == 0));
+    load();
+  }
+
+  const int lane_;
+  const BlockRange all_;
+  const std::uint32_t *listed_ = nullptr, *full_ = nullptr;  ///< of the lane's row
+  BlockRange range_{0, 0};
+  int word_;  ///< that has been asked for
+  std::uint32_t next_listed_ = 0, next_full_ = 0, any_ = 0, entry_ = 0;
 };
+
+/// Sets logits to -inf where a query's word says so; columns as in mask_logits. `key` is that of this lane's first column
+/// within the block of 64.
+template <int kCount>
+__device__ __forceinline__ void mask_elements(float (&s)[kCount], const std::uint64_t (&words)[2], int key) {
+  static_assert(kCount == 32, "64 keys");
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    const std::uint64_t bits = words[i] >> key;
+#pragma unroll
+    for (int j = 0; j < kCount / 4; j++) {
+#pragma unroll
+      for (int c = 0; c < 2; c++) {
+        if ((bits >> (8 * j + c) & 1) == 0) s[4 * j + 2 * i + c] = -INFINITY;
+      }
+    }
+  }
+}
 
 #endif
 

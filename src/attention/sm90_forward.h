@@ -238,7 +238,7 @@ class Consumer {
     if (C::kStagedOutput && threadIdx.x % 128 == 0) ptx::bulk_wait_all();
   }
 
- private:
+ protected:
   // The next tile. All values are the same for the warpgroup; the shuffles tell the compiler so, which loops around
   // wgmma need.
   __device__ __forceinline__ void fetch() {
@@ -311,10 +311,11 @@ class Consumer {
   template <bool kMasked>
   __device__ __forceinline__ void shape_logits() {
     if (params_.softcap.exponent != 0.0f) device::cap_logits(s_, params_.softcap);
-    if constexpr (kMasked) {
-      const int row = tile_.row + 64 * group_ + warp_row_ + lane_ / 4;
-      mask_logits(s_, mask(), {row, row + 8}, block_ * C::kBlockN + lane_ % 4 * 2);
-    }
+    if constexpr (kMasked) mask_block(mask());
+  }
+  __device__ __forceinline__ void mask_block(const Mask& mask) {
+    const int row = tile_.row + 64 * group_ + warp_row_ + lane_ / 4;
+    mask_logits(s_, mask, {row, row + 8}, block_ * C::kBlockN + lane_ % 4 * 2);
   }
 
   __device__ __forceinline__ void pack() {
@@ -509,28 +510,32 @@ class Consumer {
   std::uint32_t p_[C::kBlockN / 4];
 };
 
+/// One thread. `q_readers`: arrivals at q.empty.
+template <typename C>
+__device__ __forceinline__ void init_barriers(ForwardStorage<C>& storage, const ForwardMaps& maps, int q_readers) {
+  ptx::tma_prefetch(&maps.q);
+  ptx::tma_prefetch(&maps.k);
+  ptx::tma_prefetch(&maps.v);
+  if constexpr (C::kStagedOutput) ptx::tma_prefetch(&maps.out);
+  for (int i = 0; i < C::kQSlots; i++) {
+    ptx::mbarrier_init(ptx::shared_address(&storage.q_barriers.full[i]), 1);
+    ptx::mbarrier_init(ptx::shared_address(&storage.q_barriers.empty[i]), q_readers);
+  }
+  for (int i = 0; i < C::kStages; i++) {
+    ptx::mbarrier_init(ptx::shared_address(&storage.k_barriers.full[i]), 1);
+    ptx::mbarrier_init(ptx::shared_address(&storage.k_barriers.empty[i]), C::kGroups * 4);
+    ptx::mbarrier_init(ptx::shared_address(&storage.v_barriers.full[i]), 1);
+    ptx::mbarrier_init(ptx::shared_address(&storage.v_barriers.empty[i]), C::kGroups * 4);
+  }
+  ptx::fence_barrier_init();
+}
+
 template <typename C>
 __global__ void __launch_bounds__(C::kThreads, 1)
     forward_kernel(const __grid_constant__ ForwardMaps maps, const __grid_constant__ ForwardParams params) {
   extern __shared__ __align__(1024) std::uint8_t shared[];
   auto& storage = *reinterpret_cast<ForwardStorage<C>*>(shared);
-  if (threadIdx.x == 0) {
-    ptx::tma_prefetch(&maps.q);
-    ptx::tma_prefetch(&maps.k);
-    ptx::tma_prefetch(&maps.v);
-    if constexpr (C::kStagedOutput) ptx::tma_prefetch(&maps.out);
-    for (int i = 0; i < C::kQSlots; i++) {
-      ptx::mbarrier_init(ptx::shared_address(&storage.q_barriers.full[i]), 1);
-      ptx::mbarrier_init(ptx::shared_address(&storage.q_barriers.empty[i]), C::kGroups * (C::kStagedOutput ? 1 : 4));
-    }
-    for (int i = 0; i < C::kStages; i++) {
-      ptx::mbarrier_init(ptx::shared_address(&storage.k_barriers.full[i]), 1);
-      ptx::mbarrier_init(ptx::shared_address(&storage.k_barriers.empty[i]), C::kGroups * 4);
-      ptx::mbarrier_init(ptx::shared_address(&storage.v_barriers.full[i]), 1);
-      ptx::mbarrier_init(ptx::shared_address(&storage.v_barriers.empty[i]), C::kGroups * 4);
-    }
-    ptx::fence_barrier_init();
-  }
+  if (threadIdx.x == 0) init_barriers(storage, maps, C::kGroups * (C::kStagedOutput ? 1 : 4));
   __syncthreads();
   if (threadIdx.x < 128) {
     ptx::give_registers<C::kProducerRegisters>();

@@ -6,6 +6,8 @@
 namespace triage::attention::sm90 {
 
 void launch_d64(const AttentionCall& call);
+void launch_sparse_d64(const AttentionCall& call);
+void launch_sparse_d128(const AttentionCall& call);
 void launch_d96(const AttentionCall& call);
 void launch_d128(const AttentionCall& call);
 void launch_d192(const AttentionCall& call);

@@ -27,9 +27,17 @@ inline bool prefers_splits(const AttentionProblem& problem, const Device& device
 /// Words of the workspace before the plan of packed sequences: the tile counter, alone in its cache lines.
 constexpr std::size_t kCounterWords = 64;
 
+/// Queries of the smallest tile of a block-sparse kernel.
+constexpr int kSparseTile = 128;
+
 inline std::size_t forward_workspace_bytes(const AttentionProblem& problem) {
-  return (kCounterWords + (problem.varlen_q ? 2 * static_cast<std::size_t>(problem.batch) + 1 : 0)) *
-         sizeof(std::int32_t);
+  const auto batch = static_cast<std::size_t>(problem.batch);
+  std::size_t words = kCounterWords + (problem.varlen_q ? 2 * batch + 1 : 0);
+  if (problem.block_sparse) {  // the order of its tiles
+    words = kCounterWords + batch * static_cast<std::size_t>(problem.heads) *
+                                ((static_cast<std::size_t>(problem.seqlen_q) + kSparseTile - 1) / kSparseTile);
+  }
+  return words * sizeof(std::int32_t);
 }
 
 // Tiles, as warpgroups of 64 queries x keys per block; S + P + O are registers of a thread:

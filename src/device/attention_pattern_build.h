@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "registry/attention_kernel.h"
 
 namespace triage {
 

@@ -1,0 +1,93 @@
+#include "device/tile_order.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+#include "device/cuda_check.h"
+
+namespace triage {
+
+namespace {
+
+constexpr int kThreads = 1024, kWarps = kThreads / 32, kClasses = 16;
+
+__device__ int tile_weight(const TileOrderPlan& p, int number) {
+  const int unit = number / p.tiles_per_unit, first = (number - unit * p.tiles_per_unit) * p.rows_per_tile;
+  int weight = 0;
+  for (int i = 0; i < p.heads_per_unit; i++) {
+    const int head = unit * p.heads_per_unit + i, batch = head / p.heads;
+    const std::int64_t mask = batch * p.batch_masks + (head - batch * p.heads) / p.heads_per_mask;
+    for (int r = first; r < min(first + p.rows_per_tile, p.rows); r++) weight += p.counts[mask * p.rows + r];
+  }
+  return weight;
+}
+
+// Which class of weight: a step is a factor of the square root of 2, the mean in the middle. Classes are coarse, because
+// order within one is that of heads and rows: neighbours share keys and values in L2, which a finer order would undo.
+__device__ int weight_class(int weight, float mean) {
+  if (weight == 0 || mean == 0.0f) return kClasses - 1;
+  return min(max(kClasses / 2 - __float2int_rn(2.0f * log2f(weight / mean)), 0), kClasses - 1);
+}
+
+// A CTA a group of units: a counting sort that keeps the order within a class.
+__global__ void __launch_bounds__(kThreads) order_kernel(const TileOrderPlan p) {
+  __shared__ unsigned long long total;
+  __shared__ int next[kClasses], counts[kWarps][kClasses];
+  const int first = blockIdx.x * p.units_at_once * p.tiles_per_unit;
+  const int end = min(first + p.units_at_once * p.tiles_per_unit, p.units * p.tiles_per_unit);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  if (threadIdx.x == 0) {
+    total = 0;
+    if (blockIdx.x == 0) *p.counter = 0;
+  }
+  if (threadIdx.x < kClasses) next[threadIdx.x] = 0;
+  __syncthreads();
+  unsigned long long sum = 0;
+  for (int i = first + threadIdx.x; i < end; i += kThreads) sum += tile_weight(p, i);
+  atomicAdd(&total, sum);
+  __syncthreads();
+  const float mean = static_cast<float>(total) / static_cast<float>(max(end - first, 1));
+  for (int i = first + threadIdx.x; i < end; i += kThreads) atomicAdd(&next[weight_class(tile_weight(p, i), mean)], 1);
+  __syncthreads();
+  if (threadIdx.x == 0) {  // where each class begins
+    int begin = first;
+    for (int c = 0; c < kClasses; c++) {
+      const int count = next[c];
+      next[c] = begin;
+      begin += count;
+    }
+  }
+  __syncthreads();
+  for (int start = first; start < end; start += kThreads) {
+    const int i = start + threadIdx.x;
+    const int own = i < end ? weight_class(tile_weight(p, i), mean) : kClasses;
+    if (lane < kClasses) counts[warp][lane] = 0;
+    __syncwarp();
+    const unsigned same = __match_any_sync(0xffffffffu, own), below = (1u << lane) - 1;
+    if (own < kClasses && (same & below) == 0) counts[warp][own] = __popc(same);
+    __syncthreads();
+    if (threadIdx.x < kClasses) {  // from counts to places
+      int place = next[threadIdx.x];
+      for (int w = 0; w < kWarps; w++) {
+        const int count = counts[w][threadIdx.x];
+        counts[w][threadIdx.x] = place;
+        place += count;
+      }
+      next[threadIdx.x] = place;
+    }
+    __syncthreads();
+    if (own < kClasses) p.order[counts[warp][own] + __popc(same & below)] = i;
+    __syncthreads();
+  }
+}
+
+}  // namespace
+
+void order_tiles_cuda(const TileOrderPlan& plan, void* stream) {
+  const int groups = (plan.units + plan.units_at_once - 1) / plan.units_at_once;
+  order_kernel<<<std::max(groups, 1), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(plan);
+  cuda_check(cudaGetLastError(), "launch of the order of block-sparse tiles");
+}
+
+}  // namespace triage
