@@ -132,8 +132,9 @@ TEST_P(PlantedErrors, OneWrongElement) {
       [&](SparseGemmCall&, std::vector<unsigned char>& result) {
         const std::int64_t at = 3 * output_stride() + 5;
         double largest = 0;
-        for (std::int64_t i = 0; i < 16; ++i)
-          largest = std::max(largest, std::fabs(read_element(spec_.dtype, result.data(), 3 * output_stride() + i)));
+        for (std::int64_t i = 0; i < 16 * 16; ++i)
+          largest = std::max(
+              largest, std::fabs(read_element(spec_.dtype, result.data(), i / 16 * output_stride() + i % 16)));
         const double step = spec_.dtype == DType::bfloat16 ? 0.05 : 0.01;  // an ulp of bfloat16 is 0.8 percent
         write_element(spec_.dtype, result.data(), at, read_element(spec_.dtype, result.data(), at) + step * largest);
       },
