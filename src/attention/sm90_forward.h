@@ -86,6 +86,7 @@ struct ForwardStorage {
   device::PipelineBarriers<C::kQSlots> q_barriers;
   device::PipelineBarriers<C::kStages> k_barriers, v_barriers;
   Tile tile[C::kQSlots];
+  std::uint32_t entries[C::kStages];  ///< of the ring of keys, in the block-sparse walk (block_mask.h)
 };
 
 struct ForwardParams : ResultParams {

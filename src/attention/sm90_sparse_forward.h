@@ -35,11 +35,6 @@ struct SparseForwardConfig : ForwardConfig<Element, kHeadDim, kHeadDim, kGroups,
   static constexpr int kConsumerRegisters = kGroups == 2 ? 232 : kGroups == 3 ? 152 : 112;
 };
 
-template <typename C>
-struct SparseForwardStorage : ForwardStorage<C> {
-  std::uint32_t entries[C::kStages];  ///< of the ring of keys, see block_mask.h
-};
-
 struct SparseForwardParams : ForwardParams {
   AttentionMask mask;
   const std::int32_t* tile_order;  ///< [tiles]: which tile comes at this place
@@ -73,7 +68,7 @@ __device__ __forceinline__ TileWalk<C> walk_of(const SparseForwardParams& params
 
 /// The warp that takes tiles and brings queries, keys and entries.
 template <typename C>
-__device__ __forceinline__ void produce_keys(SparseForwardStorage<C>& storage, const ForwardMaps& maps,
+__device__ __forceinline__ void produce_keys(ForwardStorage<C>& storage, const ForwardMaps& maps,
                                              const SparseForwardParams& params) {
   const TileOrder& order = params.order;
   const bool leader = ptx::elect_one();
@@ -142,7 +137,7 @@ __device__ __forceinline__ void produce_keys(SparseForwardStorage<C>& storage, c
 
 /// The warp that brings values: it walks over the same blocks.
 template <typename C>
-__device__ __forceinline__ void produce_values(SparseForwardStorage<C>& storage, const ForwardMaps& maps,
+__device__ __forceinline__ void produce_values(ForwardStorage<C>& storage, const ForwardMaps& maps,
                                                const SparseForwardParams& params) {
   const TileOrder& order = params.order;
   const bool leader = ptx::elect_one();
@@ -186,22 +181,51 @@ class SparseConsumer : Consumer<C> {
       Base::tile_, Base::warp_row_;
 
  public:
-  __device__ __forceinline__ SparseConsumer(SparseForwardStorage<C>& storage, const CUtensorMap* out_map,
+  __device__ __forceinline__ SparseConsumer(ForwardStorage<C>& storage, const CUtensorMap* out_map,
                                             const SparseForwardParams& params)
       : Base(storage, out_map, params), entries_(storage.entries), mask_(params.mask) {}
 
   __device__ __forceinline__ void run() {
-    int staged = -1;  // the Q slot off which O is being stored
+    this->fetch();
+    if (tile_.row < 0) return;
+    begin_tile();
+    read_entry();
+    bool pending = false;  // values of a block are to be multiplied yet
+    int staged = -1;       // the Q slot off which O is being stored
+#pragma unroll 1
     for (;;) {
-      this->fetch();
-      if (tile_.row < 0) break;
-      begin_tile();
-      walk();
+      const int passed = walk(pending);
       if (staged >= 0) this->release_staged(staged);
+      __syncwarp();  // here and below: or ptxas takes what follows for divergent, and makes descriptors lane by lane
       softmax_.reduce();
-      this->store(tile_, slot_);
-      __syncwarp();  // or ptxas takes all that follows for divergent, and descriptors for values of each lane
-      staged = slot_;
+      const Tile done = tile_;
+      const int slot = slot_;
+      this->fetch();
+      const bool more = tile_.row >= 0;
+      if (more) read_entry();
+      if (more && pending && attends()) {  // the next tile's first logits and this one's last values; O under the logits
+        this->wait_v();
+        this->multiply_values();
+        this->multiply_logits();
+        ptx::wgmma_wait<1>();
+        ptx::wgmma_settle(o_);
+        release_values(passed);
+        this->store(done, slot);
+        __syncwarp();
+        begin_tile();
+        take_block();
+        ptx::wgmma_wait<0>();
+        ptx::wgmma_settle(s_);
+        weigh_first();
+      } else {
+        if (pending) finish_values(passed);
+        this->store(done, slot);
+        __syncwarp();
+        if (!more) break;
+        begin_tile();
+        pending = false;
+      }
+      staged = slot;
     }
     if (threadIdx.x % 128 == 0) ptx::bulk_wait_all();
   }
@@ -219,18 +243,32 @@ class SparseConsumer : Consumer<C> {
     for (int i = 0; i < C::kHeadDimV / 2; i++) o_[i] = 0.0f;
   }
 
-  // All blocks of a tile.
-  __device__ __forceinline__ void walk() {
-    bool pending = false;  // values of a block are to be multiplied yet
-    int passed = 0;        // blocks since, whose values are to be passed over yet
+  // The next slot's.
+  __device__ __forceinline__ void read_entry() {
+    this->wait_k();
+    entry_ =
+        __shfl_sync(0xffffffffu, *reinterpret_cast<const volatile std::uint32_t*>(&entries_[this->k_state_.slot]), 0);
+  }
+  __device__ __forceinline__ bool attends() const { return entry_ >> group_ & 1; }
+  __device__ __forceinline__ void take_block() {
+    block_ = static_cast<int>(entry_ >> walk::kBlockShift);
+    full_ = entry_ >> (walk::kFullShift + group_) & 1;
+  }
+
+  // The blocks of a tile from the entry that has been read; `pending`: it has been weighed already, and comes out as
+  // whether values are left to be multiplied. Returns how many blocks have been passed since, whose values are to be
+  // passed over yet.
+  __device__ __forceinline__ int walk(bool& pending) {
+    int passed = 0;
+    bool taken = pending;
 #pragma unroll 1
-    for (;;) {
-      this->wait_k();
-      const std::uint32_t entry =
-          __shfl_sync(0xffffffffu, *reinterpret_cast<const volatile std::uint32_t*>(&entries_[this->k_state_.slot]), 0);
-      if (entry >> group_ & 1) {
-        block_ = static_cast<int>(entry >> walk::kBlockShift);
-        full_ = entry >> (walk::kFullShift + group_) & 1;
+    for (;; read_entry(), taken = false) {
+      if (taken) {
+        if (entry_ & walk::kLast) break;
+        continue;
+      }
+      if (attends()) {
+        take_block();
         if (pending) {
           multiply_both(passed);
         } else {
@@ -248,9 +286,9 @@ class SparseConsumer : Consumer<C> {
           passed = 0;
         }
       }
-      if (entry & walk::kLast) break;
+      if (entry_ & walk::kLast) break;
     }
-    if (pending) finish_values(passed);
+    return passed;
   }
 
   // Logits of this block.
@@ -258,6 +296,9 @@ class SparseConsumer : Consumer<C> {
     this->multiply_logits();
     ptx::wgmma_wait<0>();
     ptx::wgmma_settle(s_);
+    weigh_first();
+  }
+  __device__ __forceinline__ void weigh_first() {
     this->release_k();
     float factor[2];
     const bool moved = weigh(factor);
@@ -326,14 +367,15 @@ class SparseConsumer : Consumer<C> {
 
   const std::uint32_t* const entries_;
   const AttentionMask& mask_;
-  bool full_;
+  std::uint32_t entry_;  ///< of the slot of keys at work
+  bool full_;            ///< this warpgroup attends the block in full
 };
 
 template <typename C>
 __global__ void __launch_bounds__(C::kThreads, 1)
     sparse_forward_kernel(const __grid_constant__ ForwardMaps maps, const __grid_constant__ SparseForwardParams params) {
   extern __shared__ __align__(1024) std::uint8_t shared[];
-  auto& storage = *reinterpret_cast<SparseForwardStorage<C>*>(shared);
+  auto& storage = *reinterpret_cast<ForwardStorage<C>*>(shared);
   if (threadIdx.x == 0) init_barriers<C>(storage, maps, C::kGroups + 1);
   __syncthreads();
   if (threadIdx.x < 128) {

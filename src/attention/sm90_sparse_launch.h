@@ -29,7 +29,7 @@ void launch_sparse_forward(const AttentionCall& call) {
   plan.order = p.order.counter + kCounterWords;
   plan.counter = p.order.counter;
   order_tiles_cuda(plan, call.stream);
-  launch_persistent<C, SparseForwardStorage<C>>(sparse_forward_kernel<C>, call, maps, p);
+  launch_persistent<C, ForwardStorage<C>>(sparse_forward_kernel<C>, call, maps, p);
 }
 
 }  // namespace triage::attention::sm90

@@ -11,6 +11,7 @@ namespace triage {
 namespace {
 
 constexpr int kThreads = 1024, kWarps = kThreads / 32, kClasses = 16;
+constexpr unsigned kAllLanes = 0xffffffffu;
 
 __device__ int tile_weight(const TileOrderPlan& p, int number) {
   const int unit = number / p.tiles_per_unit, first = (number - unit * p.tiles_per_unit) * p.rows_per_tile;
@@ -32,23 +33,29 @@ __device__ int weight_class(int weight, float mean) {
 
 // A CTA a group of units: a counting sort that keeps the order within a class.
 __global__ void __launch_bounds__(kThreads) order_kernel(const TileOrderPlan p) {
-  __shared__ unsigned long long total;
+  __shared__ float total;
   __shared__ int next[kClasses], counts[kWarps][kClasses];
   const int first = blockIdx.x * p.units_at_once * p.tiles_per_unit;
   const int end = min(first + p.units_at_once * p.tiles_per_unit, p.units * p.tiles_per_unit);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (threadIdx.x == 0) {
-    total = 0;
+    total = 0.0f;
     if (blockIdx.x == 0) *p.counter = 0;
   }
   if (threadIdx.x < kClasses) next[threadIdx.x] = 0;
   __syncthreads();
-  unsigned long long sum = 0;
+  float sum = 0.0f;
   for (int i = first + threadIdx.x; i < end; i += kThreads) sum += tile_weight(p, i);
-  atomicAdd(&total, sum);
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
+  if (lane == 0) atomicAdd(&total, sum);
   __syncthreads();
-  const float mean = static_cast<float>(total) / static_cast<float>(max(end - first, 1));
-  for (int i = first + threadIdx.x; i < end; i += kThreads) atomicAdd(&next[weight_class(tile_weight(p, i), mean)], 1);
+  const float mean = total / static_cast<float>(max(end - first, 1));
+  const auto class_of = [&](int i) { return i < end ? weight_class(tile_weight(p, i), mean) : kClasses; };
+  for (int start = first; start < end; start += kThreads) {
+    const int own = class_of(start + threadIdx.x);
+    const unsigned same = __match_any_sync(kAllLanes, own);
+    if (own < kClasses && lane == __ffs(same) - 1) atomicAdd(&next[own], __popc(same));
+  }
   __syncthreads();
   if (threadIdx.x == 0) {  // where each class begins
     int begin = first;
@@ -61,10 +68,10 @@ __global__ void __launch_bounds__(kThreads) order_kernel(const TileOrderPlan p) 
   __syncthreads();
   for (int start = first; start < end; start += kThreads) {
     const int i = start + threadIdx.x;
-    const int own = i < end ? weight_class(tile_weight(p, i), mean) : kClasses;
+    const int own = class_of(i);
     if (lane < kClasses) counts[warp][lane] = 0;
     __syncwarp();
-    const unsigned same = __match_any_sync(0xffffffffu, own), below = (1u << lane) - 1;
+    const unsigned same = __match_any_sync(kAllLanes, own), below = (1u << lane) - 1;
     if (own < kClasses && (same & below) == 0) counts[warp][own] = __popc(same);
     __syncthreads();
     if (threadIdx.x < kClasses) {  // from counts to places
