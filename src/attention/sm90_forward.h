@@ -86,7 +86,9 @@ struct ForwardStorage {
   device::PipelineBarriers<C::kQSlots> q_barriers;
   device::PipelineBarriers<C::kStages> k_barriers, v_barriers;
   Tile tile[C::kQSlots];
-  std::uint32_t entries[C::kStages];  ///< of the ring of keys, in the block-sparse walk (block_mask.h)
+  // Of the block-sparse walk alone (sm90_sparse_forward.h):
+  std::uint64_t tile_full[C::kQSlots];  ///< a barrier that completes when `tile` is there
+  std::uint32_t entries[C::kStages];    ///< of the ring of keys, see block_mask.h
 };
 
 struct ForwardParams : ResultParams {

@@ -9,9 +9,9 @@ namespace {
 template <typename Element>
 void launch(const AttentionCall& call) {
   if (call.problem.has_elements) {
-    launch_sparse_forward<SparseForwardConfig<Element, 128, 3, 64, 4, true>>(call);
+    launch_sparse_forward<SparseForwardConfig<Element, 128, 3, 64, 4, false, true>>(call);
   } else {
-    launch_sparse_forward<SparseForwardConfig<Element, 128, 3, 64, 4, false>>(call);
+    launch_sparse_forward<SparseForwardConfig<Element, 128, 3, 64, 4, false, false>>(call);
   }
 }
 

@@ -9,9 +9,9 @@ namespace {
 template <typename Element>
 void launch(const AttentionCall& call) {
   if (call.problem.has_elements) {
-    launch_sparse_forward<SparseForwardConfig<Element, 64, 4, 64, 6, true>>(call);
+    launch_sparse_forward<SparseForwardConfig<Element, 64, 4, 64, 6, false, true>>(call);
   } else {
-    launch_sparse_forward<SparseForwardConfig<Element, 64, 4, 64, 6, false>>(call);
+    launch_sparse_forward<SparseForwardConfig<Element, 64, 4, 64, 6, false, false>>(call);
   }
 }
 

@@ -27,8 +27,8 @@ namespace triage::attention::sm90 {
 
 /// The dense kernel's configuration with more registers for the producer, who walks over bits.
 /// @tparam kElements some blocks have a bit mask of elements.
-template <typename Element, int kHeadDim, int kGroups, int kBlockN, int kStages, bool kElementsT>
-struct SparseForwardConfig : ForwardConfig<Element, kHeadDim, kHeadDim, kGroups, kBlockN, kStages, 2, false> {
+template <typename Element, int kHeadDim, int kGroups, int kBlockN, int kStages, bool kTurns, bool kElementsT>
+struct SparseForwardConfig : ForwardConfig<Element, kHeadDim, kHeadDim, kGroups, kBlockN, kStages, 2, kTurns> {
   static constexpr bool kElements = kElementsT;
   // All together no more than the CTA starts with: 168, 128 or 96 a thread.
   static constexpr int kProducerRegisters = kGroups == 2 ? 40 : kGroups == 3 ? 56 : 32;
@@ -40,12 +40,11 @@ struct SparseForwardParams : ForwardParams {
   const std::int32_t* tile_order;  ///< [tiles]: which tile comes at this place
 };
 
-/// Tile number `index`; false if there are no more. Of packed sequences, it may lie past the end: it has no queries then.
+/// Tile `number` of all. Of packed sequences, it may lie past the end: it has no queries then.
 template <typename C>
-__device__ __forceinline__ bool find_sparse_tile(const SparseForwardParams& params, int index, Tile& tile) {
-  const TileOrder& o = params.order;
-  if (index >= o.tiles) return false;
-  const int number = params.tile_order[index], head = number / o.m_tiles;
+__device__ __forceinline__ Tile sparse_tile(const TileOrder& o, int number) {
+  Tile tile;
+  const int head = number / o.m_tiles;
   tile.batch = head / o.heads;
   tile.head = head - tile.batch * o.heads;
   tile.row = (number - head * o.m_tiles) * C::kBlockM;
@@ -53,7 +52,7 @@ __device__ __forceinline__ bool find_sparse_tile(const SparseForwardParams& para
   tile.seqlen_q = query_count(o, tile.batch);
   tile.seqlen_k = key_count(o, tile.batch);
   tile.block_begin = tile.block_end = 0;
-  return true;
+  return tile;
 }
 
 /// The walk over a tile's blocks, by a whole warp.
@@ -74,22 +73,29 @@ __device__ __forceinline__ void produce_keys(ForwardStorage<C>& storage, const F
   const bool leader = ptx::elect_one();
   device::PipelineState<C::kQSlots> q_state(1);
   device::PipelineState<C::kStages> state(1);
-  int index = blockIdx.x;
+  // Tiles are asked for ahead: number of this one, index of the next, and (in flight during the walk) those after.
+  const auto number_of = [&](int index) { return index < order.tiles ? __ldg(params.tile_order + index) : -1; };
+  const auto take = [&] { return leader ? atomicAdd(order.counter, 1) + static_cast<int>(gridDim.x) : 0; };
+  const auto share = [](int taken) { return __reduce_max_sync(0xffffffffu, taken); };
+  int number = number_of(blockIdx.x), index = share(take());
   for (;;) {
-    Tile tile{};
-    const bool more = find_sparse_tile<C>(params, index, tile);
-    if (!more) tile = {-1};
-    int taken = 0;
-    if (more && leader) taken = atomicAdd(order.counter, 1) + gridDim.x;  // lands during the walk
-    if (more && tile.row >= tile.seqlen_q) {
-      index = __reduce_max_sync(0xffffffffu, taken);
-      continue;
+    const int next_number = number_of(index), taken = take();
+    Tile tile{-1};
+    if (number >= 0) {
+      tile = sparse_tile<C>(order, number);
+      if (tile.row >= tile.seqlen_q) {
+        number = next_number;
+        index = share(taken);
+        continue;
+      }
     }
+    TileWalk<C> blocks = walk_of<C>(params, tile);
     const std::uint32_t q_full = ptx::shared_address(&storage.q_barriers.full[q_state.slot]);
     ptx::mbarrier_wait(ptx::shared_address(&storage.q_barriers.empty[q_state.slot]), q_state.parity);
     if (leader) {
       storage.tile[q_state.slot] = tile;
-      if (more) {
+      ptx::mbarrier_arrive(ptx::shared_address(&storage.tile_full[q_state.slot]));
+      if (number >= 0) {
         ptx::barrier_expect(q_full, C::kGroups * C::kQGroupBytes);
 #pragma unroll
         for (int g = 0; g < C::kGroups; g++) {
@@ -101,12 +107,11 @@ __device__ __forceinline__ void produce_keys(ForwardStorage<C>& storage, const F
         ptx::mbarrier_arrive(q_full);
       }
     }
-    if (!more) return;
+    if (number < 0) return;
     q_state.advance();
 
     const int start = key_start(order, tile.batch), kv_head = tile.head / order.kv_group;
     const int kv_batch = order.cu_seqlens_k ? 0 : tile.batch;
-    TileWalk<C> blocks = walk_of<C>(params, tile);
     std::uint32_t entry = 0, next = 0;
     const bool data = blocks.next(entry);
     bool follows = data && blocks.next(next);
@@ -131,7 +136,8 @@ __device__ __forceinline__ void produce_keys(ForwardStorage<C>& storage, const F
       entry = next;
       follows = blocks.next(next);
     }
-    index = __reduce_max_sync(0xffffffffu, taken);
+    number = next_number;
+    index = share(taken);
   }
 }
 
@@ -144,7 +150,7 @@ __device__ __forceinline__ void produce_values(ForwardStorage<C>& storage, const
   device::PipelineState<C::kQSlots> q_state(0);
   device::PipelineState<C::kStages> state(1);
   for (;;) {
-    ptx::mbarrier_wait(ptx::shared_address(&storage.q_barriers.full[q_state.slot]), q_state.parity);
+    ptx::mbarrier_wait(ptx::shared_address(&storage.tile_full[q_state.slot]), q_state.parity);
     const Tile tile = storage.tile[q_state.slot];
     __syncwarp();
     if (leader) ptx::mbarrier_arrive(ptx::shared_address(&storage.q_barriers.empty[q_state.slot]));
@@ -185,7 +191,9 @@ class SparseConsumer : Consumer<C> {
                                             const SparseForwardParams& params)
       : Base(storage, out_map, params), entries_(storage.entries), mask_(params.mask) {}
 
+  // With turns, each warpgroup takes one an entry.
   __device__ __forceinline__ void run() {
+    if (C::kTurns && group_ == C::kGroups - 1) ptx::named_barrier_arrive(1, 256);
     this->fetch();
     if (tile_.row < 0) return;
     begin_tile();
@@ -205,8 +213,10 @@ class SparseConsumer : Consumer<C> {
       if (more) read_entry();
       if (more && pending && attends()) {  // the next tile's first logits and this one's last values; O under the logits
         this->wait_v();
+        this->take_turn();
         this->multiply_values();
         this->multiply_logits();
+        this->pass_turn();
         ptx::wgmma_wait<1>();
         ptx::wgmma_settle(o_);
         release_values(passed);
@@ -231,7 +241,7 @@ class SparseConsumer : Consumer<C> {
   }
 
  private:
-  static_assert(C::kStagedOutput && !C::kTurns, "the walk knows neither turns nor single tiles of queries");
+  static_assert(C::kStagedOutput, "the walk knows no single tile of queries");
   static_assert(!C::kElements || C::kBlockN == 64, "masks of elements are 64 x 64");
 
   __device__ __forceinline__ void begin_tile() {
@@ -277,6 +287,8 @@ class SparseConsumer : Consumer<C> {
         pending = true;
         passed = 0;
       } else {
+        this->take_turn();
+        this->pass_turn();
         this->release_k();
         if (!pending) {
           this->skip_v();
@@ -293,7 +305,9 @@ class SparseConsumer : Consumer<C> {
 
   // Logits of this block.
   __device__ __forceinline__ void multiply_first() {
+    this->take_turn();
     this->multiply_logits();
+    this->pass_turn();
     ptx::wgmma_wait<0>();
     ptx::wgmma_settle(s_);
     weigh_first();
@@ -309,8 +323,10 @@ class SparseConsumer : Consumer<C> {
   // Logits of this block and values of the one before.
   __device__ __forceinline__ void multiply_both(int passed) {
     this->wait_v();
+    this->take_turn();
     this->multiply_logits();
     this->multiply_values();
+    this->pass_turn();
     ptx::wgmma_wait<1>();
     ptx::wgmma_settle(s_);
     this->release_k();
@@ -376,7 +392,10 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     sparse_forward_kernel(const __grid_constant__ ForwardMaps maps, const __grid_constant__ SparseForwardParams params) {
   extern __shared__ __align__(1024) std::uint8_t shared[];
   auto& storage = *reinterpret_cast<ForwardStorage<C>*>(shared);
-  if (threadIdx.x == 0) init_barriers<C>(storage, maps, C::kGroups + 1);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < C::kQSlots; i++) ptx::mbarrier_init(ptx::shared_address(&storage.tile_full[i]), 1);
+    init_barriers<C>(storage, maps, C::kGroups + 1);
+  }
   __syncthreads();
   if (threadIdx.x < 128) {
     ptx::give_registers<C::kProducerRegisters>();
