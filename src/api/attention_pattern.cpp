@@ -7,6 +7,7 @@
 #include "api/attention_pattern_data.h"
 #include "api/pattern_data.h"
 #include "api/tensor_check.h"
+#include "registry/attention_kernel.h"
 
 namespace triage {
 

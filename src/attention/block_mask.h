@@ -35,25 +35,22 @@ constexpr int kFullShift = 4, kBlockShift = 9;
 constexpr std::uint32_t kLast = 1u << 8;
 }  // namespace walk
 
-/// The blocks of keys that some of up to kRows rows of 64 queries attend, from the last to the first. A whole warp walks
-/// together: each lane makes the entry of one bit of a word, so that a step is a shuffle (one thread alone would take
-/// longer for an entry than tensor cores for its block).
-/// @tparam kBlock 64 or 128 keys: with 128, two bits are one block.
+/// The blocks that some of up to kRows rows of bits attend, from the last to the first. A whole warp walks together: each
+/// lane makes the entry of one bit of a word, so that a step is a shuffle (one thread alone would take longer for an entry
+/// than tensor cores for its block).
+/// @tparam kBlock 64 or 128 columns: with 128, two bits are one block.
 template <int kRows, int kBlock>
-class QueryRowsWalk {
+class RowsWalk {
  public:
-  /// @param row the first query, a multiple of 64
-  __device__ __forceinline__ QueryRowsWalk(const AttentionMask& mask, std::int64_t number, const Mask& window, int row,
-                                           int seqlen_q)
-      : lane_(threadIdx.x % 32),
-        all_{0, (window.seqlen_k + 63) / 64},
-        word_((all_.end + 31) / 32) {
-    const int first = row + 64 * lane_;  // the queries of this lane's row
-    if (lane_ < kRows && first < seqlen_q) {
-      const std::int64_t start = (number * mask.by_query.rows + first / 64) * mask.by_query.row_words;
-      listed_ = mask.by_query.listed + start;
-      full_ = mask.by_query.full + start;
-      range_ = window_blocks(window, first, min(first + 63, seqlen_q - 1));
+  /// Lane r < kRows brings row r: its number, negative if there is none, and the columns that `window` lets it attend
+  /// where a block is not full; `all`: blocks there are.
+  __device__ __forceinline__ RowsWalk(const BlockBits& bits, std::int64_t mask, int row, BlockRange window,
+                                      BlockRange all)
+      : window_(window), all_(all), word_((all.end + 31) / 32) {
+    if (lane() < kRows && row >= 0) {
+      const std::int64_t start = (mask * bits.rows + row) * bits.row_words;
+      listed_ = bits.listed + start;
+      full_ = bits.full + start;
     }
     load();
   }
@@ -72,6 +69,7 @@ class QueryRowsWalk {
 
  private:
   static_assert(kRows <= 4 && (kBlock == 64 || kBlock == 128), "an entry has room for four rows");
+  static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
 
   // Asks for the row's word before this one.
   __device__ __forceinline__ void load() {
@@ -84,8 +82,7 @@ class QueryRowsWalk {
   // The entries of the word that has been asked for.
   __device__ __forceinline__ void read_word() {
     const std::uint32_t full_bits = next_full_ & range_bits(all_.begin, all_.end, word_);
-    const std::uint32_t bits = (next_listed_ & range_bits(range_.begin, range_.end, word_)) | full_bits;
-    entry_ = static_cast<std::uint32_t>(32 * word_ + lane_) / (kBlock / 64) << walk::kBlockShift;
+    const std::uint32_t bits = (next_listed_ & range_bits(window_.begin, window_.end, word_)) | full_bits;
     std::uint32_t flags = 0;
 #pragma unroll
     for (int r = 0; r < kRows; r++) {
@@ -94,20 +91,41 @@ class QueryRowsWalk {
         row |= row >> 1;
         full |= full >> 1;
       }
-      flags |= (row >> lane_ & 1) << r | (full >> lane_ & 1) << (walk::kFullShift + r);
+      flags |= (row >> lane() & 1) << r | (full >> lane() & 1) << (walk::kFullShift + r);
     }
-    entry_ |= flags;
-    any_ = __ballot_sync(0xffffffffu, flags != 0 && (kBlock == 64 || lane_ % 2 == 0));
+    entry_ = static_cast<std::uint32_t>(32 * word_ + lane()) / (kBlock / 64) << walk::kBlockShift | flags;
+    any_ = __ballot_sync(0xffffffffu, flags != 0 && (kBlock == 64 || lane() % 2 == 0));
     load();
   }
 
-  const int lane_;
-  const BlockRange all_;
   const std::uint32_t *listed_ = nullptr, *full_ = nullptr;  ///< of the lane's row
-  BlockRange range_{0, 0};
+  BlockRange window_, all_;
   int word_;  ///< that has been asked for
   std::uint32_t next_listed_ = 0, next_full_ = 0, any_ = 0, entry_ = 0;
 };
+
+/// The walk over the blocks of keys of kRows rows of 64 queries from `row` on, a multiple of 64.
+template <int kRows, int kBlock>
+__device__ __forceinline__ RowsWalk<kRows, kBlock> walk_keys(const AttentionMask& mask, std::int64_t number,
+                                                             const Mask& window, int row, int seqlen_q) {
+  const int first = row + 64 * static_cast<int>(threadIdx.x % 32);  // of this lane's row
+  const bool given = threadIdx.x % 32 < kRows && first < seqlen_q;
+  return {mask.by_query, number, given ? first / 64 : -1,
+          given ? window_blocks(window, first, min(first + 63, seqlen_q - 1)) : BlockRange{0, 0},
+          BlockRange{0, (window.seqlen_k + 63) / 64}};
+}
+
+/// The walk over the blocks of queries of kRows rows of 64 keys from `key` on, a multiple of 64.
+template <int kRows>
+__device__ __forceinline__ RowsWalk<kRows, 64> walk_queries(const AttentionMask& mask, std::int64_t number,
+                                                            const Mask& window, int key, int seqlen_q) {
+  const int first = key + 64 * static_cast<int>(threadIdx.x % 32), last = min(first + 63, window.seqlen_k - 1);
+  const bool given = threadIdx.x % 32 < kRows && first < window.seqlen_k;
+  const int first_row = max(first - window.shift_right, 0), last_row = min(last + window.shift_left, seqlen_q - 1);
+  const BlockRange range = first_row > last_row ? BlockRange{0, 0} : BlockRange{first_row / 64, last_row / 64 + 1};
+  return {mask.by_key, number, given ? first / 64 : -1, given ? range : BlockRange{0, 0},
+          BlockRange{0, (seqlen_q + 63) / 64}};
+}
 
 /// Sets logits to -inf where a query's word says so; columns as in mask_logits. `key` is that of this lane's first column
 /// within the block of 64.

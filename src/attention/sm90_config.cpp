@@ -19,7 +19,9 @@ namespace attention::sm90 {
 namespace {
 
 Support can_run(const AttentionProblem& problem, const Device& device) {
-  if (problem.block_sparse) return {false, "it takes no block-sparse mask"};
+  if (problem.block_sparse && std::max(problem.head_dim, problem.head_dim_v) > 128) {
+    return {false, "it takes block-sparse masks with head dimensions up to 128"};
+  }
   if (problem.page_size != 0) return {false, "it takes no paged cache"};
   if (problem.num_splits > 1) return {false, "it does not split keys"};
   if (!problem.aligned16)
@@ -35,7 +37,7 @@ Support can_run(const AttentionProblem& problem, const Device& device) {
   const std::int64_t tiles = problem.batch * problem.heads * (problem.seqlen_q / 128 + 1);
   if (tiles >= kMaxLength) return {false, "it counts tiles in 32 bits, and there are " + std::to_string(tiles)};
   // Few queries against many keys leave most of the GPU idle: that is what splitting keys is for.
-  if (prefers_splits(problem, device))
+  if (!problem.block_sparse && prefers_splits(problem, device))
     return {false, "there are too few queries to fill the GPU without splitting keys"};
   return {};
 }
@@ -46,7 +48,9 @@ std::size_t workspace_bytes(const AttentionProblem& problem, const Device&) { re
 // From the call's head dimensions to the kernel that pads them least.
 void launch(const AttentionCall& call) {
   const int d = call.problem.head_dim, v = call.problem.head_dim_v, larger = std::max(d, v);
-  if (larger <= 64) {
+  if (call.problem.block_sparse) {
+    larger <= 64 ? launch_sparse_d64(call) : launch_sparse_d128(call);
+  } else if (larger <= 64) {
     launch_d64(call);
   } else if (larger <= 96) {
     launch_d96(call);

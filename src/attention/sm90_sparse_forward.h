@@ -57,12 +57,13 @@ __device__ __forceinline__ Tile sparse_tile(const TileOrder& o, int number) {
 
 /// The walk over a tile's blocks, by a whole warp.
 template <typename C>
-using TileWalk = QueryRowsWalk<C::kGroups, C::kBlockN>;
+using TileWalk = RowsWalk<C::kGroups, C::kBlockN>;
 
 template <typename C>
 __device__ __forceinline__ TileWalk<C> walk_of(const SparseForwardParams& params, const Tile& tile) {
   const Mask window(tile.seqlen_q, tile.seqlen_k, params.order.window_left, params.order.window_right);
-  return {params.mask, mask_number(params.mask, tile.batch, tile.head), window, tile.row, tile.seqlen_q};
+  return walk_keys<C::kGroups, C::kBlockN>(params.mask, mask_number(params.mask, tile.batch, tile.head), window, tile.row,
+                                           tile.seqlen_q);
 }
 
 /// The warp that takes tiles and brings queries, keys and entries.
