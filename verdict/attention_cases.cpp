@@ -284,7 +284,12 @@ void add_value_kinds(Grid& grid) {
   grid.add(mean);
 }
 
-void draw_pattern(AttentionSpec& spec, Random& random) {
+/// Makes it block-sparse, and longer where it would be of a block or two.
+void draw_pattern(AttentionSpec& spec, Random& random, std::int64_t max_length) {
+  const std::int64_t longer = random.integer(1, std::max<std::int64_t>(1, 384 / max_length));
+  spec.seqlen_q *= longer, spec.seqlen_k *= longer;
+  for (auto* lengths : {&spec.q_lengths, &spec.k_lengths})
+    for (std::int64_t& length : *lengths) length *= longer;
   if (spec.keys == KeyStore::cache || spec.keys == KeyStore::paged) spec.keys = KeyStore::packed;
   spec.num_splits = 0;
   PatternSpec& pattern = spec.pattern;
@@ -352,7 +357,7 @@ std::vector<AttentionSpec> attention_random_cases(DType dtype, int count, std::u
     spec.extra_stride = random.chance(0.3) ? 8 * random.integer(1, 8) : random.chance(0.1) ? random.integer(1, 9) : 0;
     spec.offset = random.chance(0.1) ? 8 * random.integer(1, 4) : 0;
     spec.values = random.chance(0.7) ? ValueKind::centred : static_cast<ValueKind>(random.integer(0, 3));
-    if (random.chance(0.25)) draw_pattern(spec, random);
+    if (random.chance(0.25)) draw_pattern(spec, random, max_length);
     grid.add(spec);
   }
   return grid.take();

@@ -131,7 +131,7 @@ class PairComputer {
       };
       if (!has(mask.by_query.listed)) return false;
       if (has(mask.by_query.full)) return true;
-      const std::int32_t entry =
+      const std::int64_t entry =
           mask.element_index == nullptr ? -1 : mask.element_index[row * mask.by_key.rows + column];
       if (entry >= 0 && (mask.elements[entry * 64 + i % 64] >> (j % 64)) % 2 == 0) return false;
     }

@@ -80,7 +80,7 @@ class RowComputer {
       const std::uint32_t bit = std::uint32_t{1} << (column % 32);
       if ((mask.by_query.listed[word] & bit) == 0) return false;
       if ((mask.by_query.full[word] & bit) != 0) return true;
-      const std::int32_t entry =
+      const std::int64_t entry =
           mask.element_index == nullptr ? -1 : mask.element_index[row * mask.by_key.rows + column];
       if (entry >= 0) let = (mask.elements[entry * 64 + row_.query % 64] >> (j % 64)) % 2 == 1;
     }
