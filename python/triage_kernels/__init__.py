@@ -1,7 +1,9 @@
 """Triage's kernels in Python: block-sparse products and attention for PyTorch tensors, NumPy arrays and what speaks DLPack.
 
     sparse_linear, spmm, sddmm, attention    functions; for PyTorch also operators (torch.ops.triage)
+    block_sparse_attention                   likewise
     BlockPattern                             which blocks of a matrix exist
+    AttentionPattern                         which blocks of attention's scores are attended
     BlockSparseLinear, prune_                modules (PyTorch)
     kernels, last_kernel, cuda_device_count  what the library can do here, and what ran
     Error                                    and its subclasses: ValueError, NotImplementedError, MemoryError, RuntimeError
@@ -11,7 +13,8 @@ PyTorch is imported only where it is used. docs/python.md has examples.
 
 import sys
 
-from ._functions import attention, sddmm, sparse_linear, spmm
+from ._attention_pattern import AttentionPattern
+from ._functions import attention, block_sparse_attention, sddmm, sparse_linear, spmm
 from ._information import cuda_device_count, kernels, last_kernel, library_version
 from ._library import (CudaError, Error, InternalError, InvalidArgumentError, OutOfMemoryError, UnsupportedError)
 from ._pattern import BlockPattern
@@ -19,9 +22,9 @@ from ._pattern import BlockPattern
 linear = sparse_linear
 
 __all__ = [
-    "BlockPattern", "BlockSparseLinear", "CudaError", "Error", "InternalError", "InvalidArgumentError",
-    "OutOfMemoryError", "UnsupportedError", "attention", "cuda_device_count", "kernels", "last_kernel",
-    "library_version", "linear", "prune_", "sddmm", "sparse_linear", "spmm"
+    "AttentionPattern", "BlockPattern", "BlockSparseLinear", "CudaError", "Error", "InternalError", "InvalidArgumentError",
+    "OutOfMemoryError", "UnsupportedError", "attention", "block_sparse_attention", "cuda_device_count", "kernels",
+    "last_kernel", "library_version", "linear", "prune_", "sddmm", "sparse_linear", "spmm"
 ]
 
 

@@ -18,7 +18,7 @@ LAYOUTS = {"x_yt": 0, "xt_y": 1}
 _linear_options = struct.Struct("<ii").pack_into
 _spmm_options = struct.Struct("<ffi").pack_into
 _sddmm_options = struct.Struct("<iff").pack_into
-_attention_options = struct.Struct("<fi qq f4x QQ qq QQQ i4x").pack_into
+_attention_options = struct.Struct("<fi qq f4x QQ qq QQQ i4x Q").pack_into
 _addresses7 = struct.Struct("<7Q")
 _addresses4 = struct.Struct("<4Q")
 
@@ -128,11 +128,11 @@ class AttentionOptions:
     """triage_attention_options, with arrays where the struct has pointers."""
 
     __slots__ = ("softmax_scale", "causal", "window_left", "window_right", "softcap", "cu_seqlens_q", "cu_seqlens_k",
-                 "max_seqlen_q", "max_seqlen_k", "seqused_k", "block_table", "sinks", "num_splits")
+                 "max_seqlen_q", "max_seqlen_k", "seqused_k", "block_table", "sinks", "num_splits", "pattern")
 
     def __init__(self, softmax_scale=0.0, causal=False, window_left=-1, window_right=-1, softcap=0.0, cu_seqlens_q=None,
                  cu_seqlens_k=None, max_seqlen_q=0, max_seqlen_k=0, seqused_k=None, block_table=None, sinks=None,
-                 num_splits=0):
+                 num_splits=0, pattern=None):
         self.softmax_scale = softmax_scale
         self.causal = causal
         self.window_left = window_left
@@ -146,6 +146,7 @@ class AttentionOptions:
         self.block_table = block_table
         self.sinks = sinks
         self.num_splits = num_splits
+        self.pattern = pattern  # an AttentionPattern
 
     def write(self, arrays, frame):
         """The struct's address; its tensors take the slots from 11 on."""
@@ -155,7 +156,7 @@ class AttentionOptions:
                           self.window_right, self.softcap, address(11, self.cu_seqlens_q),
                           address(12, self.cu_seqlens_k), self.max_seqlen_q, self.max_seqlen_k,
                           address(13, self.seqused_k), address(14, self.block_table), address(15, self.sinks),
-                          self.num_splits)
+                          self.num_splits, 0 if self.pattern is None else self.pattern.handle)
 
     def key(self):
         """What a workspace's size may depend on."""
@@ -163,7 +164,8 @@ class AttentionOptions:
         table = None if self.block_table is None else tuple(self.block_table.shape)
         return (bool(self.causal), self.window_left, self.window_right, self.softcap, batch,
                 None if self.cu_seqlens_k is None else self.cu_seqlens_k.shape[0], self.max_seqlen_q,
-                self.max_seqlen_k, self.seqused_k is None, table, self.sinks is None, self.num_splits)
+                self.max_seqlen_k, self.seqused_k is None, table, self.sinks is None, self.num_splits,
+                None if self.pattern is None else (self.pattern.key, self.pattern.has_elements))
 
 
 def attention_forward(arrays, q, k, v, o, lse, options):
@@ -184,7 +186,7 @@ def attention_backward(arrays, inputs, outputs, options, deterministic):
     try:
         views = [0 if array is None else arrays.write(frame, slot, array) for slot, array in enumerate((*inputs, *outputs))]
         settings = options.write(arrays, frame)
-        # The structs of addresses stand behind the options (104 bytes).
+        # The structs of addresses stand behind the options (112 bytes).
         _addresses7.pack_into(frame.memory, _frame.kExtra + 112, *views[:7])
         _addresses4.pack_into(frame.memory, _frame.kExtra + 112 + 56, *views[7:])
         arguments = (settings + 112, settings + 168, settings, 0 if deterministic else 1)

@@ -56,4 +56,4 @@ def indices(array):
     return cupy.ascontiguousarray(array, dtype=cupy.int32)
 
 
-float32 = cupy.float32
+float32, uint8 = cupy.float32, cupy.uint8

@@ -4,6 +4,7 @@ gradients and torch.compile; NumPy and CuPy arrays call the library here."""
 import sys
 
 from . import _calls
+from ._attention_pattern import AttentionPattern
 from ._library import InvalidArgumentError
 from ._pattern import BlockPattern, adapter_of, is_torch, sparse_operand
 
@@ -77,7 +78,7 @@ def sddmm(x, y, pattern, *, layout="x_yt", values=None, alpha=1.0, beta=0.0):
 
 def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), softcap=0.0, sinks=None, cu_seqlens_q=None,
               cu_seqlens_k=None, max_seqlen_q=0, max_seqlen_k=0, seqused_k=None, block_table=None, num_splits=0,
-              deterministic=True, return_lse=False):
+              deterministic=True, return_lse=False, pattern=None):
     """softmax(softmax_scale * q k^T + mask) v.
 
     q [batch, seqlen_q, heads, head_dim], k [batch, seqlen_k, kv_heads, head_dim], v [batch, seqlen_k, kv_heads,
@@ -90,8 +91,11 @@ def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), sof
     [heads], one more logit each that has no value. cu_seqlens_q, cu_seqlens_k: int32 [batch + 1], packed sequences: q
     [total_q, heads, head_dim] and so on, with max_seqlen_q, max_seqlen_k. seqused_k (int32 [batch]) and block_table (int32
     [batch, max_pages]): caches, forward only. num_splits: parts of the keys, 0 lets the library choose. deterministic:
-    whether the backward is bitwise repeatable. Differentiable by q, k, v and sinks, through both results.
+    whether the backward is bitwise repeatable. pattern: an AttentionPattern, see `block_sparse_attention`. Differentiable
+    by q, k, v and sinks, through both results.
     """
+    if pattern is not None and type(pattern) is not AttentionPattern:
+        raise InvalidArgumentError(f"pattern is a {type(pattern).__name__}, accepted: an AttentionPattern")
     try:
         window_left, window_right = window
     except (TypeError, ValueError):
@@ -100,7 +104,7 @@ def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), sof
     if is_torch(q):
         o, lse = _torch_functions().attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks,
                                             max_seqlen_q, max_seqlen_k, scale, causal, window_left, window_right, softcap,
-                                            num_splits, deterministic)
+                                            num_splits, deterministic, pattern)
         return (o, lse) if return_lse else o
     arrays = adapter_of(q)
     q, k, v = (arrays.rows(arrays.array_of(name, value)) for name, value in (("q", q), ("k", k), ("v", v)))
@@ -108,12 +112,28 @@ def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), sof
                for value in (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table)]
     sinks = None if sinks is None else arrays.contiguous(arrays.array_of("sinks", sinks))
     options = _calls.AttentionOptions(scale, causal, window_left, window_right, softcap, lengths[0], lengths[1],
-                                      max_seqlen_q, max_seqlen_k, lengths[2], lengths[3], sinks, num_splits)
+                                      max_seqlen_q, max_seqlen_k, lengths[2], lengths[3], sinks, num_splits, pattern)
     check_attention_dimensions(q, k, v, cu_seqlens_q is not None, cu_seqlens_k is not None)
     o = arrays.empty((*q.shape[:-1], v.shape[-1]), q)
     lse = arrays.empty(lse_shape(q, cu_seqlens_q is not None), q, arrays.float32) if return_lse else None
     _calls.attention_forward(arrays, q, k, v, o, lse, options)
     return (o, lse) if return_lse else o
+
+
+def block_sparse_attention(q, k, v, pattern, *, causal=False, softmax_scale=None, window=(-1, -1), softcap=0.0, sinks=None,
+                           cu_seqlens_q=None, cu_seqlens_k=None, max_seqlen_q=0, max_seqlen_k=0, deterministic=True,
+                           return_lse=False):
+    """`attention` over the blocks of scores that `pattern` (an AttentionPattern for these lengths, on their device) lists.
+
+    causal and window cut blocks that are listed, but not those that are full. A query that attends nothing gives 0 and
+    lse = -inf (with a sink: the sink). All else is as in `attention`; there are no caches. Differentiable by q, k, v and
+    sinks, through both results; the pattern must not be updated between the forward and the backward.
+    """
+    if pattern is None:
+        raise InvalidArgumentError("pattern is None, accepted: an AttentionPattern")
+    return attention(q, k, v, causal=causal, softmax_scale=softmax_scale, window=window, softcap=softcap, sinks=sinks,
+                     cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, max_seqlen_q=max_seqlen_q,
+                     max_seqlen_k=max_seqlen_k, deterministic=deterministic, return_lse=return_lse, pattern=pattern)
 
 
 def _softmax_scale(softmax_scale):

@@ -55,6 +55,22 @@ class PatternInfo(ctypes.Structure):
     ]
 
 
+class AttentionPatternInfo(ctypes.Structure):
+    """triage_attention_pattern_info"""
+
+    _fields_ = [
+        ("batch", ctypes.c_int64),
+        ("heads", ctypes.c_int64),
+        ("seqlen_q", ctypes.c_int64),
+        ("seqlen_k", ctypes.c_int64),
+        ("block_q", ctypes.c_int32),
+        ("block_k", ctypes.c_int32),
+        ("has_elements", ctypes.c_int32),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+    ]
+
+
 class Device(ctypes.Structure):
     """DLDevice"""
 
@@ -79,6 +95,7 @@ class TensorView(ctypes.Structure):
 
 
 _pointer = ctypes.c_void_p  # takes an address as an int, None as NULL
+_attention_sizes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_int, ctypes.c_int]  # seqlen_q, seqlen_k, block_q, block_k
 _PROTOTYPES = {
     "triage_pattern_from_bsr": [_pointer, _pointer, ctypes.c_int64, ctypes.c_int64, ctypes.c_int, _pointer, _pointer],
     "triage_pattern_from_mask": [_pointer, ctypes.c_int64, ctypes.c_int64, ctypes.c_int, _pointer, _pointer],
@@ -101,6 +118,16 @@ _PROTOTYPES = {
     "triage_spmm_backward_b_workspace_bytes": [_pointer] * 6,
     "triage_sddmm": [_pointer] * 7,
     "triage_sddmm_workspace_bytes": [_pointer] * 6,
+    "triage_attention_pattern_from_mask": [_pointer, *_attention_sizes, _pointer, _pointer],
+    "triage_attention_pattern_from_lists": [_pointer, *_attention_sizes, _pointer, _pointer],
+    "triage_attention_pattern_from_csr": [_pointer, _pointer, *_attention_sizes, _pointer, _pointer],
+    "triage_attention_pattern_from_pattern": [_pointer] * 3,
+    "triage_attention_pattern_update_mask": [_pointer] * 3,
+    "triage_attention_pattern_update_lists": [_pointer] * 3,
+    "triage_attention_pattern_update_csr": [_pointer] * 4,
+    "triage_attention_pattern_set_elements": [_pointer] * 4,
+    "triage_attention_pattern_to_mask": [_pointer] * 3,
+    "triage_attention_pattern_get_info": [_pointer] * 2,
     "triage_attention_forward": [_pointer] * 8,
     "triage_attention_forward_workspace_bytes": [_pointer] * 7,
     "triage_attention_backward": [_pointer, _pointer, _pointer, ctypes.c_int32, _pointer, _pointer],
@@ -142,8 +169,9 @@ def _load():
             raise ImportError(f"{name} has no {function}: it is another version than this package. `pip install .` "
                               "builds both anew") from None
         getattr(loaded, function).restype = ctypes.c_int
-    loaded.triage_pattern_destroy.argtypes = [_pointer]
-    loaded.triage_pattern_destroy.restype = None
+    for function in ("triage_pattern_destroy", "triage_attention_pattern_destroy"):
+        getattr(loaded, function).argtypes = [_pointer]
+        getattr(loaded, function).restype = None
     loaded.triage_cuda_device_count.restype = ctypes.c_int
     for function in ("triage_version", "triage_last_error", "triage_last_kernel"):
         getattr(loaded, function).restype = ctypes.c_char_p

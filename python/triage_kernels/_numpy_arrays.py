@@ -78,4 +78,4 @@ def indices(array):
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
-float32 = np.float32
+float32, uint8 = np.float32, np.uint8

@@ -76,4 +76,4 @@ def indices(tensor):
     return tensor.to(torch.int32).contiguous()
 
 
-float32 = torch.float32
+float32, uint8 = torch.float32, torch.uint8

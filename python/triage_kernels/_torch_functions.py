@@ -5,6 +5,7 @@ import torch
 
 from . import ops
 from ._functions import check_attention_dimensions
+from ._library import InvalidArgumentError
 from ._pattern import BlockPattern, sparse_operand
 
 _ops = torch.ops.triage
@@ -39,7 +40,6 @@ def _operand(name, matrix):
 
 def _same_columns(name, x, pattern, dimension, what):
     if x.dim() == 0 or x.shape[dimension] != pattern.shape[1]:
-        from ._library import InvalidArgumentError
         raise InvalidArgumentError(f"{name} has the shape {list(x.shape)}, accepted: {what} with "
                                    f"{pattern.shape[1]}, the columns of the block-sparse matrix")
 
@@ -63,10 +63,23 @@ def sddmm(x, y, pattern, layout, values, alpha, beta):
 
 
 def attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale,
-              causal, window_left, window_right, softcap, num_splits, deterministic):
+              causal, window_left, window_right, softcap, num_splits, deterministic, pattern):
     settings = (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale, causal,
                 window_left, window_right, softcap, num_splits, deterministic)
     if _direct(q, k, v, sinks):
-        return ops.run_attention(q, k, v, *settings)
+        return ops.run_attention(q, k, v, *settings, pattern=pattern)
     check_attention_dimensions(q, k, v, cu_seqlens_q is not None, cu_seqlens_k is not None)
-    return _ops.attention(q, k, v, *settings)
+    if pattern is None:
+        return _ops.attention(q, k, v, *settings)
+    if pattern.blocks is None:
+        raise InvalidArgumentError("pattern was made from arrays that are no PyTorch tensors, accepted with tensors that "
+                                   "want a gradient and under torch.compile: one that was")
+    for name, value in (("seqused_k", seqused_k), ("block_table", block_table)):
+        if value is not None:
+            raise InvalidArgumentError(f"{name} is given with a pattern, accepted: one of them")
+    if num_splits > 1:
+        raise InvalidArgumentError(f"num_splits is {num_splits}, accepted with a pattern: 0 or 1")
+    return _ops.block_sparse_attention(q, k, v, pattern.blocks, pattern.element_index, pattern.elements, cu_seqlens_q,
+                                       cu_seqlens_k, sinks, pattern.seqlen_q, pattern.seqlen_k, *pattern.block_size,
+                                       max_seqlen_q, max_seqlen_k, softmax_scale, causal, window_left, window_right, softcap,
+                                       deterministic)

@@ -17,23 +17,23 @@ from ._functions import check_attention_dimensions, lse_shape
 from ._library import InvalidArgumentError
 from ._torch_patterns import lookup
 
-_library = torch.library.Library("triage", "DEF")
+library = torch.library.Library("triage", "DEF")
 
-_library.define("sparse_linear(Tensor x, Tensor values, Tensor? bias, Tensor crow_indices, Tensor col_indices, "
+library.define("sparse_linear(Tensor x, Tensor values, Tensor? bias, Tensor crow_indices, Tensor col_indices, "
                 "SymInt out_features, str activation) -> Tensor")
-_library.define("sparse_linear_backward_input(Tensor d_y, Tensor values, Tensor crow_indices, Tensor col_indices, "
+library.define("sparse_linear_backward_input(Tensor d_y, Tensor values, Tensor crow_indices, Tensor col_indices, "
                 "SymInt in_features) -> Tensor")
-_library.define("spmm(Tensor values, Tensor crow_indices, Tensor col_indices, SymInt rows, Tensor b, Tensor? c, "
+library.define("spmm(Tensor values, Tensor crow_indices, Tensor col_indices, SymInt rows, Tensor b, Tensor? c, "
                 "float alpha, float beta) -> Tensor")
-_library.define("spmm_backward_b(Tensor values, Tensor crow_indices, Tensor col_indices, Tensor d_c, SymInt cols, "
+library.define("spmm_backward_b(Tensor values, Tensor crow_indices, Tensor col_indices, Tensor d_c, SymInt cols, "
                 "float alpha) -> Tensor")
-_library.define("sddmm(Tensor x, Tensor y, Tensor crow_indices, Tensor col_indices, int block_size, str layout, "
+library.define("sddmm(Tensor x, Tensor y, Tensor crow_indices, Tensor col_indices, int block_size, str layout, "
                 "Tensor? values, float alpha, float beta) -> Tensor")
 _ATTENTION_OPTIONS = ("Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, Tensor? seqused_k, Tensor? block_table, Tensor? sinks, "
                       "SymInt max_seqlen_q, SymInt max_seqlen_k, float softmax_scale, bool causal, SymInt window_left, "
                       "SymInt window_right, float softcap, int num_splits, bool deterministic")
-_library.define(f"attention(Tensor q, Tensor k, Tensor v, {_ATTENTION_OPTIONS}) -> (Tensor, Tensor)")
-_library.define("attention_backward(Tensor d_o, Tensor? d_lse, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, "
+library.define(f"attention(Tensor q, Tensor k, Tensor v, {_ATTENTION_OPTIONS}) -> (Tensor, Tensor)")
+library.define("attention_backward(Tensor d_o, Tensor? d_lse, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, "
                 f"{_ATTENTION_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor)")
 
 
@@ -131,27 +131,27 @@ def _spmm_backward_b(values, crow, col, d_c, cols, alpha):
 
 
 def _options(cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale, causal,
-             window_left, window_right, softcap, num_splits):
+             window_left, window_right, softcap, num_splits, pattern):
     return _calls.AttentionOptions(softmax_scale, causal, window_left, window_right, softcap, _int32(cu_seqlens_q),
                                    _int32(cu_seqlens_k), max_seqlen_q, max_seqlen_k, _int32(seqused_k),
-                                   _int32(block_table), None if sinks is None else sinks.contiguous(), num_splits)
+                                   _int32(block_table), None if sinks is None else sinks.contiguous(), num_splits, pattern)
 
 
 def _int32(tensor):
     return None if tensor is None else tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
-def run_attention(q, k, v, *settings):
+def run_attention(q, k, v, *settings, pattern=None):
     check_attention_dimensions(q, k, v, settings[0] is not None, settings[1] is not None)
     q, k, v = arrays.rows(q), arrays.rows(k), arrays.rows(v)
     o = torch.empty((*q.shape[:-1], v.shape[-1]), dtype=q.dtype, device=q.device)
     lse = torch.empty(lse_shape(q, settings[0] is not None), dtype=torch.float32, device=q.device)
     with device_guard(q):
-        _calls.attention_forward(arrays, q, k, v, o, lse, _options(*settings[:-1]))
+        _calls.attention_forward(arrays, q, k, v, o, lse, _options(*settings[:-1], pattern))
     return o, lse
 
 
-def _attention_backward(d_o, d_lse, q, k, v, o, lse, *settings):
+def run_attention_backward(d_o, d_lse, q, k, v, o, lse, *settings, pattern=None):
     q, k, v, d_o = arrays.rows(q), arrays.rows(k), arrays.rows(v), arrays.rows(d_o)
     sinks = settings[4]
     gradients = [torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in (q, k, v)]
@@ -162,7 +162,7 @@ def _attention_backward(d_o, d_lse, q, k, v, o, lse, *settings):
     with device_guard(q):
         _calls.attention_backward(arrays, (q, k, v, o, lse, d_o, None if d_lse is None else d_lse.contiguous()),
                                   (*gradients, None if sinks is None else d_sinks),
-                                  _options(*settings[:12], 0), settings[13])
+                                  _options(*settings[:12], 0, pattern), settings[13])
     return (*gradients, d_sinks)
 
 
@@ -196,52 +196,52 @@ def inside(crow, col, block, rows, cols):
 
 for _name, _function in (("sparse_linear", _sparse_linear), ("sparse_linear_backward_input", _sparse_linear_backward_input),
                          ("spmm", _spmm), ("spmm_backward_b", _spmm_backward_b), ("sddmm", _sddmm),
-                         ("attention", run_attention), ("attention_backward", _attention_backward)):
-    _library.impl(_name, _function, "CPU")
-    _library.impl(_name, _function, "CUDA")
+                         ("attention", run_attention), ("attention_backward", run_attention_backward)):
+    library.impl(_name, _function, "CPU")
+    library.impl(_name, _function, "CUDA")
 
 
 # ---- Shapes, for tensors without data ----
 
 
-def _fake(name):
-    return torch.library.register_fake(f"triage::{name}", lib=_library)
+def fake(name):
+    return torch.library.register_fake(f"triage::{name}", lib=library)
 
 
-@_fake("sparse_linear")
+@fake("sparse_linear")
 def _(x, values, bias, crow_indices, col_indices, out_features, activation):
     _calls.choice("activation", activation, _calls.ACTIVATIONS)
     return x.new_empty((*x.shape[:-1], out_features))
 
 
-@_fake("sparse_linear_backward_input")
+@fake("sparse_linear_backward_input")
 def _(d_y, values, crow_indices, col_indices, in_features):
     return d_y.new_empty((*d_y.shape[:-1], in_features))
 
 
-@_fake("spmm")
+@fake("spmm")
 def _(values, crow_indices, col_indices, rows, b, c, alpha, beta):
     return b.new_empty((rows, b.shape[1]))
 
 
-@_fake("spmm_backward_b")
+@fake("spmm_backward_b")
 def _(values, crow_indices, col_indices, d_c, cols, alpha):
     return d_c.new_empty((cols, d_c.shape[1]))
 
 
-@_fake("sddmm")
+@fake("sddmm")
 def _(x, y, crow_indices, col_indices, block_size, layout, values, alpha, beta):
     return x.new_empty((col_indices.shape[0], block_size, block_size))
 
 
-@_fake("attention")
+@fake("attention")
 def _(q, k, v, cu_seqlens_q, *_):
     check_attention_dimensions(q, k, v, cu_seqlens_q is not None, len(k.shape) == 3)
     return q.new_empty((*q.shape[:-1], v.shape[-1])), q.new_empty(lse_shape(q, cu_seqlens_q is not None),
                                                                   dtype=torch.float32)
 
 
-@_fake("attention_backward")
+@fake("attention_backward")
 def _(d_o, d_lse, q, k, v, o, lse, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, *_):
     d_sinks = q.new_empty((0 if sinks is None else sinks.shape[0],), dtype=torch.float32)
     return (*(tensor.new_empty(tensor.shape) for tensor in (q, k, v)), d_sinks)
@@ -252,8 +252,8 @@ def _(d_o, d_lse, q, k, v, o, lse, cu_seqlens_q, cu_seqlens_k, seqused_k, block_
 _ops = torch.ops.triage
 
 
-def _register_gradient(name, backward, save):
-    torch.library.register_autograd(f"triage::{name}", backward, setup_context=save, lib=_library)
+def register_gradient(name, backward, save):
+    torch.library.register_autograd(f"triage::{name}", backward, setup_context=save, lib=library)
 
 
 def _activation_gradient(kind, d_y, pre_activation):
@@ -296,7 +296,7 @@ def _sparse_linear_gradient(ctx, d_y):
     return d_x, d_values, d_bias, None, None, None, None
 
 
-_register_gradient("sparse_linear", _sparse_linear_gradient, _save_sparse_linear)
+register_gradient("sparse_linear", _sparse_linear_gradient, _save_sparse_linear)
 
 
 def _save_sparse_linear_backward_input(ctx, inputs, output):
@@ -315,7 +315,7 @@ def _sparse_linear_backward_input_gradient(ctx, g):  # d_x = d_y w
     return d_d_y, d_values, None, None, None
 
 
-_register_gradient("sparse_linear_backward_input", _sparse_linear_backward_input_gradient,
+register_gradient("sparse_linear_backward_input", _sparse_linear_backward_input_gradient,
                    _save_sparse_linear_backward_input)
 
 
@@ -337,7 +337,7 @@ def _spmm_gradient(ctx, d_c):
     return d_values, None, None, None, d_b, d_accumulator, None, None
 
 
-_register_gradient("spmm", _spmm_gradient, _save_spmm)
+register_gradient("spmm", _spmm_gradient, _save_spmm)
 
 
 def _save_spmm_backward_b(ctx, inputs, output):
@@ -355,7 +355,7 @@ def _spmm_backward_b_gradient(ctx, g):  # alpha * a.T d_c
     return d_values, None, None, d_d_c, None, None
 
 
-_register_gradient("spmm_backward_b", _spmm_backward_b_gradient, _save_spmm_backward_b)
+register_gradient("spmm_backward_b", _spmm_backward_b_gradient, _save_spmm_backward_b)
 
 
 def _save_sddmm(ctx, inputs, output):
@@ -383,7 +383,7 @@ def _sddmm_gradient(ctx, g):
     return d_x, d_y, None, None, None, None, d_values, None, None
 
 
-_register_gradient("sddmm", _sddmm_gradient, _save_sddmm)
+register_gradient("sddmm", _sddmm_gradient, _save_sddmm)
 
 
 def _save_attention(ctx, inputs, output):
@@ -404,20 +404,20 @@ def _attention_gradient(ctx, d_o, d_lse):
     return (d_q, d_k, d_v, *none[:4], None if tensors[4] is None else d_sinks, *none[:9])
 
 
-_register_gradient("attention", _attention_gradient, _save_attention)
+register_gradient("attention", _attention_gradient, _save_attention)
 
 
-def _second_gradient(ctx, *_):
+def second_gradient(ctx, *_):
     raise NotImplementedError("attention can be differentiated once; there is no gradient of its gradient")
 
 
-_register_gradient("attention_backward", _second_gradient, lambda ctx, inputs, output: None)
+register_gradient("attention_backward", second_gradient, lambda ctx, inputs, output: None)
 
 
 # ---- Autocast: floating tensors in its dtype, as torch.nn.functional.linear and SDPA do ----
 
 
-def _register_autocast(name, kept):
+def register_autocast(name, kept):
     """`kept`: positions of tensors whose dtype stays (sinks are float32)."""
     operator = getattr(_ops, name).default
 
@@ -431,9 +431,11 @@ def _register_autocast(name, kept):
                     for position, argument in enumerate(arguments)))
         return cast
 
-    _library.impl(name, for_device("cuda"), "AutocastCUDA")
-    _library.impl(name, for_device("cpu"), "AutocastCPU")
+    library.impl(name, for_device("cuda"), "AutocastCUDA")
+    library.impl(name, for_device("cpu"), "AutocastCPU")
 
 
 for _name, _kept in (("sparse_linear", ()), ("spmm", ()), ("sddmm", ()), ("attention", (7,))):
-    _register_autocast(_name, _kept)
+    register_autocast(_name, _kept)
+
+from . import _block_sparse_ops  # noqa: E402, F401  (it uses what stands above)
