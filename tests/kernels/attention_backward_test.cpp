@@ -55,6 +55,18 @@ class AttentionBackward : public ::testing::TestWithParam<AttentionKernelRow> {
     EXPECT_TRUE(check.ok) << s.label() << "\n  " << check.sentence;
   }
 
+  // Whether the kernel takes the problem, said aloud if not; what the CPU's does not is a failure.
+  bool taken(const AttentionBackwardSpec& s) const {
+    try {
+      GuardedAttentionBackward problem(s, row().device());
+      return true;
+    } catch (const Error& error) {
+      EXPECT_TRUE(row().gpu && error.code() == ErrorCode::unsupported) << s.label() << "\n  " << error.what();
+      std::printf("refused: %s\n", error.what());
+      return false;
+    }
+  }
+
   // Problems that a GPU kernel says it does not take are counted, not hidden: no more than a share of `refusals` of
   // them. The CPU takes all.
   void try_all(const std::vector<AttentionBackwardSpec>& specs, double refusals) {
@@ -145,6 +157,35 @@ TEST_P(AttentionBackward, NewValuesForTheSameShape) {
   for (int i = 0; i < 3; ++i) {
     run_and_check(problem);
     problem.refill(s.seed + 10 + static_cast<std::uint64_t>(i));
+  }
+}
+
+// The same blocks give the same bits; other blocks and elements in the same pattern leave nothing of those before.
+TEST_P(AttentionBackward, BlockSparseRepeatsAndUpdates) {
+  const ForcedKernel forced(row().kernel);
+  for (const auto kind : {bench::PatternKind::scattered, bench::PatternKind::power_law}) {
+    AttentionBackwardSpec s = spec(500, 700, 128);
+    s.heads = 4;
+    s.causal = kind == bench::PatternKind::scattered;
+    s.pattern.block_q = s.pattern.block_k = s.causal ? 64 : 128;
+    s.pattern.kind = kind;
+    s.pattern.density = 0.3;
+    s.pattern.full = s.pattern.elements = 0.3;
+    s.pattern.batch = s.batch;
+    s.pattern.heads = s.causal ? s.heads : s.kv_heads;
+    if (!taken(s)) continue;
+    GuardedAttentionBackward problem(s, row().device());
+    for (int i = 0; i < 3; ++i) {
+      run_and_check(problem);
+      const std::vector<unsigned char> first = problem.output_bytes();
+      for (int repeat = 1; repeat < (row().gpu ? 100 : 3); ++repeat) {
+        if (repeat % 50 == 1) problem.reset_output();
+        problem.run();
+        if (row().gpu && repeat % 10 != 0) continue;
+        ASSERT_EQ(problem.output_bytes(), first) << "run " << repeat << " differs: " << s.label();
+      }
+      problem.refill(s.seed + 10 + static_cast<std::uint64_t>(i));
+    }
   }
 }
 
