@@ -119,13 +119,13 @@ def plot(path, video, mask, errors):
     matplotlib.use("Agg")
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.2))
-    axes[0].imshow(mask.cpu(), cmap="Greys", interpolation="nearest")
+    axes[0].imshow(mask.cpu().numpy(), cmap="Greys", interpolation="nearest")
     axes[0].set(title=f"head 0: attended tiles ({100 * (mask != 0).float().mean().item():.1f}%)", xlabel="key tile",
                 ylabel="query tile")
     frames, rows, cols = video.tiles
     query = (frames // 2 * rows + rows // 2) * cols + cols // 2
     seen = (mask[query] != 0).view(video.tiles).permute(1, 0, 2).flatten(1)  # the tile layers side by side
-    axes[1].imshow(seen.cpu(), cmap="Greens", interpolation="nearest", aspect="auto")
+    axes[1].imshow(seen.cpu().numpy(), cmap="Greens", interpolation="nearest", aspect="auto")
     for frame in range(1, frames):
         axes[1].axvline(frame * cols - 0.5, color="gray", linewidth=0.5)
     axes[1].plot([query // (rows * cols) * cols + query % cols], [query // cols % rows], "r+", markersize=10)
@@ -133,7 +133,7 @@ def plot(path, video, mask, errors):
                 ylabel="tile row")
     image = torch.empty_like(errors)
     image[video.order] = errors
-    picture = axes[2].imshow(image.view(video.sizes)[video.sizes[0] // 2].cpu(), cmap="magma")
+    picture = axes[2].imshow(image.view(video.sizes)[video.sizes[0] // 2].cpu().numpy(), cmap="magma")
     figure.colorbar(picture, ax=axes[2])
     axes[2].set(title="error of each token, middle frame", xlabel="column", ylabel="row")
     figure.savefig(path, dpi=110, bbox_inches="tight")
