@@ -98,6 +98,94 @@ def test_attention(dtype, options, head_dim):
         close(gradient, expected, dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": (150, 20)}, {"softcap": 5.0}, {"sinks": True},
+                                     {"elements": True, "causal": True}, {"deterministic": False}],
+                         ids=lambda options: "-".join(options) or "plain")
+@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("block", [(64, 64), (128, 128), (64, 128)], ids=lambda block: f"{block[0]}x{block[1]}")
+def test_block_sparse_attention(dtype, options, head_dim, block):
+    from test_block_sparse_attention import attended, meaning, random_blocks, random_elements
+    options, length_q, length_k = dict(options), 300, 410
+    q, k, v = (torch.randn(2, length, heads, head_dim, device="cuda", dtype=dtype, requires_grad=True)
+               for length, heads in ((length_q, 4), (length_k, 2), (length_k, 2)))
+    wanted, index, elements = [q, k, v], None, None
+    if "sinks" in options:
+        options["sinks"] = torch.randn(4, device="cuda", requires_grad=True)
+        wanted.append(options["sinks"])
+    with torch.device("cuda"):
+        blocks = random_blocks(2, 2, block, length_q, length_k)
+        pattern = tk.AttentionPattern.from_mask(blocks, length_q, length_k, block)
+        assert torch.equal(pattern.mask(), blocks)
+        if options.pop("elements", False):
+            index, elements = random_elements(blocks, block)
+            pattern.set_elements(index, elements)
+        interval = {name: options[name] for name in ("causal", "window") if name in options}
+        seen = attended(blocks, block, length_q, length_k, index=index, elements=elements, **interval)
+        wide = [tensor.detach().double().requires_grad_() for tensor in wanted]
+        named = {"sinks": wide[3]} if "sinks" in options else {}
+        right, right_lse = meaning(*wide[:3], seen, softcap=options.get("softcap", 0.0), **named)
+    o, lse = tk.block_sparse_attention(q, k, v, pattern, return_lse=True, **options)
+    assert tk.last_kernel().startswith("sm")
+    close(o, right, dtype)
+    empty = right_lse.isinf()
+    assert torch.equal(lse.isinf(), empty)
+    close(lse[~empty], right_lse[~empty], torch.float16)
+    direction = torch.randn_like(o)
+    for gradient, expected in zip(torch.autograd.grad(o, wanted, direction),
+                                  torch.autograd.grad(right, wide, direction.double())):
+        close(gradient, expected.nan_to_num(0.0), dtype)
+
+
+def random_mask(blocks=8):
+    return (torch.rand(1, 4, blocks, blocks, device="cuda") < 0.4) | torch.eye(blocks, device="cuda", dtype=torch.bool)
+
+
+def test_attention_pattern_in_a_cuda_graph():
+    """Masks are chosen, put into the pattern and attended by one graph."""
+    q = torch.randn(1, 512, 4, 64, device="cuda", dtype=torch.float16)
+    scores = torch.randn(1, 4, 8, 8, device="cuda")
+    pattern = tk.AttentionPattern.from_topk(scores.topk(3).indices, 512, 512)
+
+    def step():
+        pattern.update_topk(scores.topk(3).indices)
+        return tk.block_sparse_attention(q, q, q, pattern)
+    for _ in range(2):
+        step()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        o = step()
+    for _ in range(2):
+        scores.normal_()
+        graph.replay()
+        fresh = tk.AttentionPattern.from_topk(scores.topk(3).indices, 512, 512)
+        assert torch.equal(pattern.mask(), fresh.mask())
+        assert torch.equal(o, tk.block_sparse_attention(q, q, q, fresh))
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_inductor_and_attention_patterns(mode):
+    pattern = tk.AttentionPattern.from_mask(random_mask(), 512, 512)
+    compiled = torch.compile(lambda q, pattern: tk.block_sparse_attention(q, q * 0.5, q + 1, pattern), fullgraph=True,
+                             mode=mode)
+    for _ in range(4):
+        q = torch.randn(1, 512, 4, 64, device="cuda", dtype=torch.float16)
+        right = tk.block_sparse_attention(q, q * 0.5, q + 1, pattern)
+        close(compiled(q, pattern), right, torch.float16)
+        pattern.update_mask(random_mask())  # needs neither another compilation nor another graph
+
+
+def test_flex_attention_block_mask():
+    flex = pytest.importorskip("torch.nn.attention.flex_attention", reason="this PyTorch has no FlexAttention")
+    documents = torch.arange(1000, device="cuda") // 300
+    block_mask = flex.create_block_mask(lambda b, h, i, j: (i >= j) & (documents[i] == documents[j]), None, None, 1000, 1000)
+    pattern = tk.AttentionPattern.from_block_mask(block_mask, 1000, 1000)
+    q, k, v = torch.randn(3, 2, 1000, 4, 64, device="cuda", dtype=torch.float16).unbind(0)
+    seen = (documents[:, None] == documents).tril()
+    right = torch.nn.functional.scaled_dot_product_attention(*(x.double().transpose(1, 2) for x in (q, k, v)), attn_mask=seen)
+    close(tk.block_sparse_attention(q, k, v, pattern), right.transpose(1, 2), torch.float16)
+
+
 def test_current_stream():
     """Work goes to the current stream: behind what is already there, and nothing reaches the default one."""
     pattern, values = problem()
