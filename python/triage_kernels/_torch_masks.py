@@ -25,7 +25,9 @@ def remember(pattern):
     """Gives a new pattern its mask of blocks."""
     with torch.inference_mode(False):
         pattern.blocks = pattern.mask()
-    pattern.blocks._dynamo_static_input_type = "guarded"  # torch._dynamo.mark_static_address, without importing it
+    # torch._dynamo.mark_static_address, without importing it. Guarded: what was compiled, or captured in a CUDA graph, for one
+    # pattern must not serve another, whose tensors may have come to the same address.
+    pattern.blocks._dynamo_static_input_type = "guarded"
     _enter(_owned_key(pattern.blocks, *pattern._sizes()), [pattern.blocks], weakref.ref(pattern))
 
 

@@ -368,8 +368,9 @@ def test_compiled_module_sees_its_patterns_updates():
         def forward(self, q, k, v):
             return tk.block_sparse_attention(q, k, v, self.pattern, causal=True)
 
+    testing = pytest.importorskip("torch._dynamo.testing")
     model, qkv = Model(), [x.detach() for x in inputs()]
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    counter = testing.CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(model, fullgraph=True, backend=counter)
     before = compiled(*qkv)
     model.pattern.update_mask(random_blocks())
