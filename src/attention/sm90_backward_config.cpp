@@ -19,7 +19,6 @@ namespace attention::sm90 {
 namespace {
 
 Support can_run_backward(const AttentionProblem& problem, const Device& device) {
-  if (problem.block_sparse) return {false, "it takes no block-sparse mask"};
   if (std::max(problem.head_dim, problem.head_dim_v) > 128) {
     return {false, "it takes head dimensions up to 128, not " + std::to_string(problem.head_dim) + " and " +
                        std::to_string(problem.head_dim_v)};
@@ -51,7 +50,12 @@ std::size_t backward_workspace_bytes(const AttentionProblem& problem, const Devi
 
 #if TRIAGE_HAS_SM90
 void launch_backward(const AttentionBackwardCall& call) {
-  backward_head_dim(call.forward.problem) == 64 ? launch_backward_d64(call) : launch_backward_d128(call);
+  const AttentionProblem& problem = call.forward.problem;
+  if (problem.block_sparse) {
+    backward_head_dim(problem) == 64 ? launch_backward_sparse_d64(call) : launch_backward_sparse_d128(call);
+  } else {
+    backward_head_dim(problem) == 64 ? launch_backward_d64(call) : launch_backward_d128(call);
+  }
 }
 #define TRIAGE_SM90_CODE(function) &function
 #else

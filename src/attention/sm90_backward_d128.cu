@@ -4,6 +4,6 @@
 
 namespace triage::attention::sm90 {
 
-void launch_backward_d128(const AttentionBackwardCall& call) { launch_backward<128, 64, 64, 3>(call); }
+void launch_backward_d128(const AttentionBackwardCall& call) { launch_backward<128, 64, 64, 3, false>(call); }
 
 }  // namespace triage::attention::sm90

@@ -4,6 +4,6 @@
 
 namespace triage::attention::sm90 {
 
-void launch_backward_d64(const AttentionBackwardCall& call) { launch_backward<64, 128, 128, 3>(call); }
+void launch_backward_d64(const AttentionBackwardCall& call) { launch_backward<64, 128, 128, 3, false>(call); }
 
 }  // namespace triage::attention::sm90

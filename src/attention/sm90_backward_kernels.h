@@ -7,5 +7,7 @@ namespace triage::attention::sm90 {
 
 void launch_backward_d64(const AttentionBackwardCall& call);
 void launch_backward_d128(const AttentionBackwardCall& call);
+void launch_backward_sparse_d64(const AttentionBackwardCall& call);
+void launch_backward_sparse_d128(const AttentionBackwardCall& call);
 
 }  // namespace triage::attention::sm90

@@ -29,6 +29,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "attention/block_mask.h"
 #include "attention/sm90_backward_tiles.h"
 #include "attention/sm90_backward_values.h"
 #include "attention/sm90_copy.h"
@@ -46,10 +47,13 @@ namespace triage::attention::sm90 {
 
 /// @tparam kHeadDim of all tensors; smaller ones are padded with zeros by TMA.
 /// @tparam kCapped with softcap.
-template <typename ElementT, int kHeadDimT, int kBlockMT, bool kCappedT>
+/// @tparam kSparse with a block-sparse mask: a whole warp walks over the blocks of queries that attend some of the tile's
+///   keys, and describes each to the consumers in an entry (block_mask.h); a tile without any has one entry, which nobody
+///   attends, without data.
+template <typename ElementT, int kHeadDimT, int kBlockMT, bool kCappedT, bool kSparseT>
 struct KeyGradientConfig {
   using Element = ElementT;
-  static constexpr bool kCapped = kCappedT;
+  static constexpr bool kCapped = kCappedT, kSparse = kSparseT;
   static constexpr int kHeadDim = kHeadDimT, kBlockM = kBlockMT;
   static constexpr int kStages = 2;  ///< of Q and dO, which go in step
   static constexpr int kGroups = 2, kBlockN = 64 * kGroups;
@@ -58,10 +62,11 @@ struct KeyGradientConfig {
   static constexpr int kKeyPanelBytes = kBlockN * 128, kQueryPanelBytes = kBlockM * 128;
   static constexpr int kKeyBytes = kPanels * kKeyPanelBytes, kQueryBytes = kPanels * kQueryPanelBytes;
   static constexpr int kConsumerWarps = 4 * kGroups;
-  static constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
+  static constexpr int kProducerRegisters = kSparse ? 40 : 24, kConsumerRegisters = kSparse ? 232 : 240;
   static constexpr int kSharedLimit = 227 * 1024;
 
   static_assert(kHeadDim % 64 == 0, "whole panels of 64 columns");
+  static_assert(!kSparse || kBlockM == AttentionMask::kBlock, "a bit of the mask is a block");
   static_assert(kHeadDim + kBlockM + 32 <= kConsumerRegisters, "d_k, d_v, S and dP are registers of a thread");
 };
 
@@ -77,6 +82,8 @@ struct KeyGradientStorage {
   device::PipelineBarriers<1> k_barriers, v_barriers;
   device::PipelineBarriers<2> tile_barriers;
   KeyTile tiles[2];
+  std::uint32_t entries[C::kStages];  ///< of the slots of Q (kSparse)
+  std::int32_t heads[C::kStages];     ///< whose they are (kSparse)
 };
 
 struct KeyGradientParams {
@@ -88,6 +95,8 @@ struct KeyGradientParams {
   float scale;       ///< of d_k
   device::Softcap softcap;
   AttentionTensor d_k, d_v;
+  AttentionMask mask;               ///< kSparse
+  const std::int32_t* tile_order;  ///< kSparse, see sm90_backward_tiles.h
 };
 
 struct KeyGradientMaps {
@@ -118,21 +127,34 @@ class TileReader {
   device::PipelineState<2> state_{0};
 };
 
-/// One thread.
+/// One thread; with kSparse one warp.
 template <typename C>
 __device__ __forceinline__ void produce_blocks(KeyGradientStorage<C>& storage, const KeyGradientMaps& maps,
                                                const KeyGradientParams& params) {
   const KeyTileOrder& order = params.order;
+  const bool leader = !C::kSparse || ptx::elect_one();
   device::PipelineState<C::kStages> q_state(1), d_o_state(1);
   device::PipelineState<1> key_state(1);
   device::PipelineState<2> tile_state(1);
   int index = blockIdx.x;
   for (;;) {
     KeyTile tile{};
-    const bool more = find_key_tile<C::kBlockM, C::kBlockN>(order, params.rows.block, index, tile);
+    bool more;
+    if constexpr (C::kSparse) {
+      more = find_sparse_key_tile<C::kBlockM, C::kBlockN>(order, params.tile_order, params.rows.block, index, tile);
+    } else {
+      more = find_key_tile<C::kBlockM, C::kBlockN>(order, params.rows.block, index, tile);
+    }
     if (!more) tile.key = -1;
+    int taken = 0;
+    if (more && leader) taken = atomicAdd(order.counter, 1) + gridDim.x;  // lands during the loads
+    const auto next_index = [&] { return C::kSparse ? __reduce_max_sync(0xffffffffu, taken) : taken; };
+    if (C::kSparse && more && tile.key >= tile.seqlen_k) {
+      index = next_index();
+      continue;
+    }
     ptx::mbarrier_wait(ptx::shared_address(&storage.tile_barriers.empty[tile_state.slot]), tile_state.parity);
-    {
+    if (leader) {
       const std::uint32_t place = ptx::shared_address(&storage.tiles[tile_state.slot]);
       const int words[KeyTile::kWords] = {tile.key,     tile.kv_head,  tile.batch,   tile.k_start,     tile.seqlen_k,
                                           tile.q_start, tile.seqlen_q, tile.q_block, tile.block_begin, tile.block_end};
@@ -143,12 +165,12 @@ __device__ __forceinline__ void produce_blocks(KeyGradientStorage<C>& storage, c
     }
     tile_state.advance();
     if (!more) return;
-    index = atomicAdd(order.counter, 1) + gridDim.x;  // lands during the loads
     const int q_batch = order.cu_seqlens_q ? 0 : tile.batch, kv_batch = order.cu_seqlens_k ? 0 : tile.batch;
     const auto load_keys = [&](std::uint8_t* place, const CUtensorMap& map, device::PipelineBarriers<1>& barriers,
                                int columns) {
       const std::uint32_t full = ptx::shared_address(&barriers.full[0]);
       ptx::mbarrier_wait(ptx::shared_address(&barriers.empty[0]), key_state.parity);
+      if (!leader) return;
       ptx::barrier_expect(full, C::kKeyBytes);
       load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(place), map, maps.zeros, params.kv_sliced, full,
                                         tile.k_start, tile.key, tile.seqlen_k, columns, tile.kv_head, kv_batch);
@@ -158,34 +180,84 @@ __device__ __forceinline__ void produce_blocks(KeyGradientStorage<C>& storage, c
                                   device::PipelineBarriers<C::kStages>& barriers,
                                   device::PipelineState<C::kStages>& state, int columns, int head, int block) {
       const std::uint32_t full = ptx::shared_address(&barriers.full[state.slot]);
-      ptx::mbarrier_wait(ptx::shared_address(&barriers.empty[state.slot]), state.parity);
-      ptx::barrier_expect(full, C::kQueryBytes + C::kBlockM * 4);
-      load_rows<C::kBlockM, C::kPanels>(ptx::shared_address(ring[state.slot]), map, maps.zeros, params.q_sliced, full,
-                                        tile.q_start, block * C::kBlockM, tile.seqlen_q, columns, head, q_batch);
-      ptx::bulk_load(ptx::shared_address(statistics[state.slot]),
-                     from + head * params.rows.rows + static_cast<std::int64_t>(tile.q_block + block) * C::kBlockM,
-                     C::kBlockM * 4, full);
+      if (leader) {
+        ptx::barrier_expect(full, C::kQueryBytes + C::kBlockM * 4);
+        load_rows<C::kBlockM, C::kPanels>(ptx::shared_address(ring[state.slot]), map, maps.zeros, params.q_sliced, full,
+                                          tile.q_start, block * C::kBlockM, tile.seqlen_q, columns, head, q_batch);
+        ptx::bulk_load(ptx::shared_address(statistics[state.slot]),
+                       from + head * params.rows.rows + static_cast<std::int64_t>(tile.q_block + block) * C::kBlockM,
+                       C::kBlockM * 4, full);
+      }
       state.advance();
     };
     bool keys_loaded = false;
+    const auto load = [&](int head, int block, std::uint32_t entry) {
+      ptx::mbarrier_wait(ptx::shared_address(&storage.q_barriers.empty[q_state.slot]), q_state.parity);
+      if (C::kSparse && leader) {
+        storage.entries[q_state.slot] = entry;
+        storage.heads[q_state.slot] = head;
+      }
+      load_queries(storage.q, storage.lse, params.rows.lse_log2, maps.q, storage.q_barriers, q_state, params.head_dim,
+                   head, block);
+      if (!keys_loaded) load_keys(storage.k, maps.k, storage.k_barriers, params.head_dim);
+      ptx::mbarrier_wait(ptx::shared_address(&storage.d_o_barriers.empty[d_o_state.slot]), d_o_state.parity);
+      load_queries(storage.d_o, storage.delta, params.rows.delta, maps.d_o, storage.d_o_barriers, d_o_state,
+                   params.head_dim_v, head, block);
+      if (!keys_loaded) load_keys(storage.v, maps.v, storage.v_barriers, params.head_dim_v);
+      keys_loaded = true;
+    };
+    const int first_head = tile.kv_head * order.kv_group, end_head = first_head + order.kv_group;
+    if constexpr (C::kSparse) {
+      const Mask window(tile.seqlen_q, tile.seqlen_k, order.window_left, order.window_right);
+      const auto walk_of = [&](int head) {
+        return walk_queries<C::kGroups>(params.mask, mask_number(params.mask, tile.batch, head), window, tile.key,
+                                        tile.seqlen_q);
+      };
+      int head = first_head;
+      auto blocks = walk_of(head);
+      // The next block, of this head or of the next one that has any.
+      const auto next_block = [&](std::uint32_t& entry) {
+        while (!blocks.next(entry)) {
+          if (++head == end_head) return false;
+          blocks = walk_of(head);
+        }
+        return true;
+      };
+      std::uint32_t entry = 0, next = 0;
+      bool follows = next_block(entry);
+      if (!follows) {
+        load_keys(storage.k, maps.k, storage.k_barriers, params.head_dim);
+        load_keys(storage.v, maps.v, storage.v_barriers, params.head_dim_v);
+        ptx::mbarrier_wait(ptx::shared_address(&storage.q_barriers.empty[q_state.slot]), q_state.parity);
+        ptx::mbarrier_wait(ptx::shared_address(&storage.d_o_barriers.empty[d_o_state.slot]), d_o_state.parity);
+        if (leader) {
+          storage.entries[q_state.slot] = walk::kLast;
+          ptx::mbarrier_arrive(ptx::shared_address(&storage.q_barriers.full[q_state.slot]));
+          ptx::mbarrier_arrive(ptx::shared_address(&storage.d_o_barriers.full[d_o_state.slot]));
+        }
+        q_state.advance();
+        d_o_state.advance();
+      }
 #pragma unroll 1
-    for (int head = tile.kv_head * order.kv_group; head < (tile.kv_head + 1) * order.kv_group; head++) {
+      while (follows) {
+        const int entry_head = head;
+        follows = next_block(next);
+        load(entry_head, static_cast<int>(entry >> walk::kBlockShift), entry | (follows ? 0 : walk::kLast));
+        entry = next;
+      }
+    } else {
 #pragma unroll 1
-      for (int block = tile.block_begin; block < tile.block_end; block++) {
-        load_queries(storage.q, storage.lse, params.rows.lse_log2, maps.q, storage.q_barriers, q_state, params.head_dim,
-                     head, block);
-        if (!keys_loaded) load_keys(storage.k, maps.k, storage.k_barriers, params.head_dim);
-        load_queries(storage.d_o, storage.delta, params.rows.delta, maps.d_o, storage.d_o_barriers, d_o_state,
-                     params.head_dim_v, head, block);
-        if (!keys_loaded) load_keys(storage.v, maps.v, storage.v_barriers, params.head_dim_v);
-        keys_loaded = true;
+      for (int head = first_head; head < end_head; head++) {
+#pragma unroll 1
+        for (int block = tile.block_begin; block < tile.block_end; block++) load(head, block, 0);
+      }
+      if (!keys_loaded) {  // no queries: consumers wait for keys all the same
+        load_keys(storage.k, maps.k, storage.k_barriers, params.head_dim);
+        load_keys(storage.v, maps.v, storage.v_barriers, params.head_dim_v);
       }
     }
-    if (!keys_loaded) {  // no queries: consumers wait for keys all the same
-      load_keys(storage.k, maps.k, storage.k_barriers, params.head_dim);
-      load_keys(storage.v, maps.v, storage.v_barriers, params.head_dim_v);
-    }
     key_state.advance();
+    index = next_index();
   }
 }
 
@@ -208,17 +280,21 @@ class KeyConsumer {
     for (;; tile_.release()) {
       tile_.wait();
       if (tile_.get(&KeyTile::key) < 0) return;
-      const int begin = tile_.get(&KeyTile::block_begin), end = tile_.get(&KeyTile::block_end);
       whole_ = whole_blocks();
 #pragma unroll
       for (int i = 0; i < C::kHeadDim / 2; i++) d_k_[i] = d_v_[i] = 0.0f;
       ptx::mbarrier_wait(ptx::shared_address(&storage_.k_barriers.full[0]), key_parity_);
       ptx::mbarrier_wait(ptx::shared_address(&storage_.v_barriers.full[0]), key_parity_);
       key_parity_ ^= 1;
+      if constexpr (C::kSparse) {
+        walk_sparse();
+      } else {
+        const int begin = tile_.get(&KeyTile::block_begin), end = tile_.get(&KeyTile::block_end);
 #pragma unroll 1
-      for (int i = 0; i < params_.order.kv_group; i++) {
+        for (int i = 0; i < params_.order.kv_group; i++) {
 #pragma unroll 1
-        for (block_ = begin; block_ < end; block_++) step();
+          for (block_ = begin; block_ < end; block_++) step();
+        }
       }
       if (lane_ == 0) {
         ptx::mbarrier_arrive(ptx::shared_address(&storage_.k_barriers.empty[0]));
@@ -226,10 +302,50 @@ class KeyConsumer {
       }
       store(params_.d_v, d_v_, 1.0f, params_.head_dim_v);
       store(params_.d_k, d_k_, params_.scale, params_.head_dim);
+      if constexpr (C::kSparse) __syncwarp();  // or ptxas takes what follows for divergent
     }
   }
 
  private:
+  // All blocks of the tile, as the entries tell.
+  __device__ __forceinline__ void walk_sparse() {
+    std::uint32_t entry;
+#pragma unroll 1
+    do {
+      const int slot = state_.slot;
+      ptx::mbarrier_wait(ptx::shared_address(&storage_.q_barriers.full[slot]), state_.parity);
+      entry = __shfl_sync(0xffffffffu, *reinterpret_cast<const volatile std::uint32_t*>(&storage_.entries[slot]), 0);
+      if (entry >> group_ & 1) {
+        block_ = static_cast<int>(entry >> walk::kBlockShift);
+        full_ = entry >> (walk::kFullShift + group_) & 1;
+        step();
+      } else {
+        ptx::mbarrier_wait(ptx::shared_address(&storage_.d_o_barriers.full[slot]), state_.parity);
+        if (lane_ == 0) {
+          ptx::mbarrier_arrive(ptx::shared_address(&storage_.q_barriers.empty[slot]));
+          ptx::mbarrier_arrive(ptx::shared_address(&storage_.d_o_barriers.empty[slot]));
+        }
+        state_.advance();
+      }
+    } while (!(entry & walk::kLast));
+  }
+
+  // Whether some query of the block may not attend some key of the warpgroup.
+  __device__ __forceinline__ bool masked() {
+    if constexpr (C::kSparse) {
+      element_ = -1;
+      if (full_) return tile_.get(&KeyTile::key) + 64 * group_ + 63 >= tile_.get(&KeyTile::seqlen_k);
+      if (params_.mask.elements != nullptr) {
+        const AttentionMask& m = params_.mask;
+        const std::int64_t row =
+            mask_number(m, tile_.get(&KeyTile::batch), storage_.heads[state_.slot]) * m.by_query.rows + block_;
+        element_ = m.element_index[row * m.by_key.rows + tile_.get(&KeyTile::key) / 64 + group_];
+        if (element_ >= 0) return true;
+      }
+    }
+    return block_ < whole_.begin || block_ >= whole_.end;
+  }
+
   static constexpr std::uint32_t kUpper = ptx::descriptor_upper(1024, ptx::Swizzle::bytes128);
 
   // d = keys * queries^T, both from shared memory.
@@ -300,18 +416,28 @@ class KeyConsumer {
 
   // P^T from S^T, packed; with softcap, ds_ becomes P^T times the derivative of the cap.
   __device__ __forceinline__ void exponentiate(const float* lse) {
-    if (block_ >= whole_.begin && block_ < whole_.end) {
-      exponentiate<false>(lse);
-    } else {
+    if (masked()) {
       exponentiate<true>(lse);
+    } else {
+      exponentiate<false>(lse);
     }
   }
   template <bool kMasked>
   __device__ __forceinline__ void exponentiate(const float* lse) {
     if constexpr (C::kCapped) device::cap_logits(s_, params_.softcap);
     int low[2], high[2];  // queries that attend the keys of this lane, counted from its first column
+    std::uint64_t bits[2] = {~std::uint64_t{0}, ~std::uint64_t{0}};  // of elements, from this lane's first column
     if constexpr (kMasked) {
-      const Mask mask = this->mask();
+      Mask mask = this->mask();
+      if constexpr (C::kSparse) {
+        if (full_) mask = Mask(tile_.get(&KeyTile::seqlen_q), tile_.get(&KeyTile::seqlen_k), kNoWindow, kNoWindow);
+        if (element_ >= 0) {
+          const std::uint64_t* const words = params_.mask.elements_by_key + element_ * std::int64_t{64} +
+                                             16 * (threadIdx.x / 32 % 4) + lane_ / 4;
+#pragma unroll
+          for (int i = 0; i < 2; i++) bits[i] = words[8 * i] >> lane_ % 4 * 2;
+        }
+      }
       const int first_key = tile_.get(&KeyTile::key) + 64 * group_ + 16 * (threadIdx.x / 32 % 4) + lane_ / 4;
       const int column = block_ * C::kBlockM + lane_ % 4 * 2;
 #pragma unroll
@@ -334,6 +460,7 @@ class KeyConsumer {
         for (int i = 0; i < 4; i++) {
           const int column = 8 * j + i % 2;
           if (column < low[i / 2] || column > high[i / 2]) x[i] = 0.0f;
+          if (C::kSparse && (bits[i / 2] >> column & 1) == 0) x[i] = 0.0f;
         }
       }
       p_[2 * j] = device::pack2<Element>(x[0], x[1]);
@@ -381,6 +508,8 @@ class KeyConsumer {
   device::PipelineState<C::kStages> state_{0};  ///< of q and d_o
   int block_;
   BlockRange whole_;
+  bool full_;    ///< kSparse: the block is attended in full
+  int element_;  ///< kSparse: the block's mask of elements, -1: none
   float d_k_[C::kHeadDim / 2], d_v_[C::kHeadDim / 2], s_[C::kBlockM / 2], dp_[C::kBlockM / 2];
   std::uint32_t p_[C::kBlockM / 4], ds_[C::kBlockM / 4];
 };
@@ -412,7 +541,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   __syncthreads();
   if (threadIdx.x < 128) {
     ptx::give_registers<C::kProducerRegisters>();
-    if (threadIdx.x < 32 && ptx::elect_one()) produce_blocks<C>(storage, maps, params);
+    if (threadIdx.x < 32 && (C::kSparse || ptx::elect_one())) produce_blocks<C>(storage, maps, params);
   } else {
     ptx::take_registers<C::kConsumerRegisters>();
     KeyConsumer<C>(storage, params).run();

@@ -12,6 +12,7 @@
 #include "attention/sm90_backward_queries.h"
 #include "attention/sm90_backward_tuning.h"
 #include "device/cuda_check.h"
+#include "device/tile_order.h"
 
 namespace triage::attention::sm90 {
 
@@ -55,6 +56,26 @@ struct BackwardLaunch {
                          problem.varlen_k ? problem.total_k : problem.seqlen_k, problem.kv_heads, head_dim, rows,
                          kv_sliced);
   }
+  /// The order of a pass's tiles, `rows_per_tile` rows of `bits` each, of `units` heads a sequence (of Q, or of K and V).
+  const std::int32_t* order_tiles(const BlockBits& bits, int rows_per_tile, int tiles_per_unit, int units,
+                                  int units_at_once, std::size_t place_of_order, std::int32_t* counter) const {
+    const AttentionMask& mask = call.forward.mask;
+    TileOrderPlan plan;
+    plan.counts = bits.counts;
+    plan.rows = bits.rows;
+    plan.batch_masks = mask.batch_masks;
+    plan.heads_per_mask = mask.heads_per_mask;
+    plan.heads = static_cast<int>(problem.heads);
+    plan.heads_per_unit = static_cast<int>(problem.heads) / units;
+    plan.units = static_cast<int>(problem.batch) * units;
+    plan.rows_per_tile = rows_per_tile;
+    plan.tiles_per_unit = tiles_per_unit;
+    plan.units_at_once = std::min(units_at_once, plan.units);
+    plan.order = place<std::int32_t>(place_of_order);
+    plan.counter = counter;
+    order_tiles_cuda(plan, stream());
+    return plan.order;
+  }
   /// What both passes' parameters and maps have in common.
   template <typename Params, typename Maps>
   void fill(Params& p, Maps& maps, int query_rows, int key_rows) const {
@@ -90,7 +111,11 @@ void launch_key_gradient(const BackwardLaunch& l) {
   order.tiles = order.batch * order.kv_heads * order.n_tiles;
   order.heads_at_once = std::min(kKeyHeadsAtOnce, l.problem.varlen_k ? order.kv_heads : order.batch * order.kv_heads);
   order.counter = l.place<std::int32_t>(l.workspace.key_counter);
-  if (l.problem.varlen_k) {
+  if constexpr (C::kSparse) {
+    p.mask = l.call.forward.mask;
+    p.tile_order = l.order_tiles(p.mask.by_key, C::kGroups, order.n_tiles, order.kv_heads, order.heads_at_once,
+                                 l.workspace.key_order, order.counter);
+  } else if (l.problem.varlen_k) {
     auto* const words = l.place<std::int32_t>(l.workspace.key_plan);
     order.plan = {words, words + order.batch};
     // The plan counts tiles of queries and sorts by keys; here it is the other way round.
@@ -127,7 +152,11 @@ void launch_query_gradient(const BackwardLaunch& l) {
       heads_at_once(kBackwardL2Share * static_cast<double>(l.call.forward.device->l2_bytes), l.multiprocessors() / 4,
                     l.problem, l.problem.varlen_q ? l.problem.heads : l.problem.batch * l.problem.heads);
   order.counter = l.place<std::int32_t>(l.workspace.query_counter);
-  if (l.problem.varlen_q) {
+  if constexpr (C::kSparse) {
+    p.mask = l.call.forward.mask;
+    p.tile_order = l.order_tiles(p.mask.by_query, C::kGroups, order.m_tiles, order.heads, order.heads_at_once,
+                                 l.workspace.query_order, order.counter);
+  } else if (l.problem.varlen_q) {
     auto* const words = l.place<std::int32_t>(l.workspace.query_plan);
     order.plan = {words, words + order.batch};
     plan_varlen(order, C::kBlockM, l.stream());
@@ -155,12 +184,13 @@ void launch_passes(const AttentionBackwardCall& call) {
   if (call.d_q.data != nullptr) launch_query_gradient<QueryConfig>(l);
 }
 
-/// @tparam kBlockM queries of a block of the pass over keys, kBlockN keys of a block of the pass over queries.
-template <int kHeadDim, int kBlockM, int kBlockN, int kStages>
+/// By dtype and softcap. @tparam kBlockM queries of a block of the pass over keys, kBlockN keys of a block of the pass
+/// over queries. @tparam kSparse with a block-sparse mask.
+template <int kHeadDim, int kBlockM, int kBlockN, int kStages, bool kSparse>
 void launch_backward(const AttentionBackwardCall& call) {
   const auto launch = [&]<typename Element, bool kCapped>() {
-    launch_passes<KeyGradientConfig<Element, kHeadDim, kBlockM, kCapped>,
-                  QueryGradientConfig<Element, kHeadDim, kBlockN, kStages, kCapped>>(call);
+    launch_passes<KeyGradientConfig<Element, kHeadDim, kBlockM, kCapped, kSparse>,
+                  QueryGradientConfig<Element, kHeadDim, kBlockN, kStages, kCapped, kSparse>>(call);
   };
   const bool capped = call.forward.problem.softcap > 0.0f;
   if (call.forward.problem.dtype == DType::float16) {

@@ -23,6 +23,7 @@
 #include <cuda_fp16.h>
 
 #include "attention/backward_rows.h"
+#include "attention/block_mask.h"
 #include "attention/sm90_backward_values.h"
 #include "attention/sm90_copy.h"
 #include "attention/sm90_tiles.h"
@@ -38,10 +39,12 @@
 namespace triage::attention::sm90 {
 
 /// @tparam kHeadDim of all tensors; smaller ones are padded with zeros by TMA. @tparam kCapped with softcap.
-template <typename ElementT, int kHeadDimT, int kBlockNT, int kStagesT, bool kCappedT>
+/// @tparam kSparse with a block-sparse mask: a whole warp walks over its blocks and describes each to the consumers in an
+///   entry (block_mask.h); a tile without blocks has one entry, which nobody attends, without data.
+template <typename ElementT, int kHeadDimT, int kBlockNT, int kStagesT, bool kCappedT, bool kSparseT>
 struct QueryGradientConfig {
   using Element = ElementT;
-  static constexpr bool kCapped = kCappedT;
+  static constexpr bool kCapped = kCappedT, kSparse = kSparseT;
   static constexpr int kHeadDim = kHeadDimT, kBlockN = kBlockNT, kStages = kStagesT;
   static constexpr int kGroups = 3, kBlockM = 64 * kGroups;
   static constexpr int kThreads = 128 * (kGroups + 1);
@@ -50,10 +53,11 @@ struct QueryGradientConfig {
   static constexpr int kQueryBytes = kPanels * kQueryPanelBytes;  ///< of one warpgroup
   static constexpr int kKeyBytes = kPanels * kKeyPanelBytes;
   static constexpr int kConsumerWarps = 4 * kGroups;
-  static constexpr int kProducerRegisters = 32, kConsumerRegisters = 160;
+  static constexpr int kProducerRegisters = kSparse ? 56 : 32, kConsumerRegisters = kSparse ? 152 : 160;
   static constexpr int kSharedLimit = 227 * 1024;
 
   static_assert(kHeadDim % 64 == 0, "whole panels of 64 columns");
+  static_assert(!kSparse || kBlockN == AttentionMask::kBlock, "a bit of the mask is a block");
   static_assert(kHeadDim / 2 + kBlockN / 2 + kBlockN / 4 <= 144, "d_q, dP and P are registers of a thread");
 };
 
@@ -66,6 +70,7 @@ struct QueryGradientStorage {
   device::PipelineBarriers<1> q_barriers;
   device::PipelineBarriers<C::kStages> k_barriers, v_barriers;
   Tile tile;
+  std::uint32_t entries[C::kStages];  ///< of the rings' slots (kSparse)
 };
 
 struct QueryGradientParams {
@@ -77,6 +82,8 @@ struct QueryGradientParams {
   float scale;       ///< of d_q
   device::Softcap softcap;
   AttentionTensor d_q;
+  AttentionMask mask;               ///< kSparse
+  const std::int32_t* tile_order;  ///< kSparse, see sm90_tiles.h
 };
 
 /// Tensor maps; Q and dO in boxes of 64 rows.
@@ -84,53 +91,99 @@ struct QueryGradientMaps {
   CUtensorMap q, k, v, d_o, zeros;
 };
 
-/// One thread.
+/// One thread; with kSparse one warp.
 template <typename C>
 __device__ __forceinline__ void produce_keys(QueryGradientStorage<C>& storage, const QueryGradientMaps& maps,
                                              const QueryGradientParams& params) {
+  const bool leader = !C::kSparse || ptx::elect_one();
   const TileOrder& order = params.order;
   device::PipelineState<1> q_state(1);
   device::PipelineState<C::kStages> state(1);  // of k and v
   int index = blockIdx.x;
   for (;;) {
     Tile tile{};
-    const bool more = find_tile<C::kBlockM, C::kBlockN>(order, index, tile);
+    bool more;
+    if constexpr (C::kSparse) {
+      more = find_sparse_tile<C::kBlockM>(order, params.tile_order, index, tile);
+    } else {
+      more = find_tile<C::kBlockM, C::kBlockN>(order, index, tile);
+    }
     if (!more) tile.row = -1;
+    int taken = 0;
+    if (more && leader) taken = atomicAdd(order.counter, 1) + gridDim.x;  // lands during the loads
+    const auto next_index = [&] { return C::kSparse ? __reduce_max_sync(0xffffffffu, taken) : taken; };
+    if (C::kSparse && more && tile.row >= tile.seqlen_q) {
+      index = next_index();
+      continue;
+    }
     const std::uint32_t q_full = ptx::shared_address(&storage.q_barriers.full[0]);
     ptx::mbarrier_wait(ptx::shared_address(&storage.q_barriers.empty[0]), q_state.parity);
     q_state.advance();
-    storage.tile = tile;
-    if (!more) {
-      ptx::mbarrier_arrive(q_full);
-      return;
-    }
     const int q_batch = order.cu_seqlens_q ? 0 : tile.batch, kv_batch = order.cu_seqlens_k ? 0 : tile.batch;
-    const int start = key_start(order, tile.batch), kv_head = tile.head / order.kv_group;
-    ptx::barrier_expect(q_full, 2 * C::kGroups * C::kQueryBytes);
+    const int start = key_start(order, more ? tile.batch : 0), kv_head = tile.head / order.kv_group;
+    if (leader) {
+      storage.tile = tile;
+      if (more) {
+        ptx::barrier_expect(q_full, 2 * C::kGroups * C::kQueryBytes);
 #pragma unroll 1
-    for (int g = 0; g < C::kGroups; g++) {
-      load_rows<64, C::kPanels>(ptx::shared_address(storage.q[g]), maps.q, maps.zeros, params.q_sliced, q_full,
-                                tile.q_start, tile.row + 64 * g, tile.seqlen_q, params.head_dim, tile.head, q_batch);
-      load_rows<64, C::kPanels>(ptx::shared_address(storage.d_o[g]), maps.d_o, maps.zeros, params.q_sliced, q_full,
-                                tile.q_start, tile.row + 64 * g, tile.seqlen_q, params.head_dim_v, tile.head, q_batch);
+        for (int g = 0; g < C::kGroups; g++) {
+          load_rows<64, C::kPanels>(ptx::shared_address(storage.q[g]), maps.q, maps.zeros, params.q_sliced, q_full,
+                                    tile.q_start, tile.row + 64 * g, tile.seqlen_q, params.head_dim, tile.head,
+                                    q_batch);
+          load_rows<64, C::kPanels>(ptx::shared_address(storage.d_o[g]), maps.d_o, maps.zeros, params.q_sliced, q_full,
+                                    tile.q_start, tile.row + 64 * g, tile.seqlen_q, params.head_dim_v, tile.head,
+                                    q_batch);
+        }
+      } else {
+        ptx::mbarrier_arrive(q_full);
+      }
     }
-    index = atomicAdd(order.counter, 1) + gridDim.x;  // lands during the loads
-#pragma unroll 1
-    for (int block = tile.block_begin; block < tile.block_end; block++) {
+    if (!more) return;
+    const auto load = [&](int block, bool data, std::uint32_t entry) {
       const std::uint32_t k_full = ptx::shared_address(&storage.k_barriers.full[state.slot]),
                           v_full = ptx::shared_address(&storage.v_barriers.full[state.slot]);
       ptx::mbarrier_wait(ptx::shared_address(&storage.k_barriers.empty[state.slot]), state.parity);
-      ptx::barrier_expect(k_full, C::kKeyBytes);
-      load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(storage.k[state.slot]), maps.k, maps.zeros,
-                                        params.kv_sliced, k_full, start, block * C::kBlockN, tile.seqlen_k,
-                                        params.head_dim, kv_head, kv_batch);
+      if (leader) {
+        if constexpr (C::kSparse) storage.entries[state.slot] = entry;
+        if (data) {
+          ptx::barrier_expect(k_full, C::kKeyBytes);
+          load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(storage.k[state.slot]), maps.k, maps.zeros,
+                                            params.kv_sliced, k_full, start, block * C::kBlockN, tile.seqlen_k,
+                                            params.head_dim, kv_head, kv_batch);
+        } else {
+          ptx::mbarrier_arrive(k_full);
+        }
+      }
       ptx::mbarrier_wait(ptx::shared_address(&storage.v_barriers.empty[state.slot]), state.parity);
-      ptx::barrier_expect(v_full, C::kKeyBytes);
-      load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(storage.v[state.slot]), maps.v, maps.zeros,
-                                        params.kv_sliced, v_full, start, block * C::kBlockN, tile.seqlen_k,
-                                        params.head_dim_v, kv_head, kv_batch);
+      if (leader) {
+        if (data) {
+          ptx::barrier_expect(v_full, C::kKeyBytes);
+          load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(storage.v[state.slot]), maps.v, maps.zeros,
+                                            params.kv_sliced, v_full, start, block * C::kBlockN, tile.seqlen_k,
+                                            params.head_dim_v, kv_head, kv_batch);
+        } else {
+          ptx::mbarrier_arrive(v_full);
+        }
+      }
       state.advance();
+    };
+    if constexpr (C::kSparse) {
+      const Mask window(tile.seqlen_q, tile.seqlen_k, order.window_left, order.window_right);
+      auto blocks = walk_keys<C::kGroups, C::kBlockN>(
+          params.mask, mask_number(params.mask, tile.batch, tile.head), window, tile.row, tile.seqlen_q);
+      std::uint32_t entry = 0, next = 0;
+      const bool data = blocks.next(entry);
+#pragma unroll 1
+      for (bool follows = data; follows; entry = next) {
+        follows = blocks.next(next);
+        load(static_cast<int>(entry >> walk::kBlockShift), true, entry | (follows ? 0 : walk::kLast));
+      }
+      if (!data) load(0, false, walk::kLast);
+    } else {
+#pragma unroll 1
+      for (int block = tile.block_begin; block < tile.block_end; block++) load(block, true, 0);
     }
+    index = next_index();
   }
 }
 
@@ -152,36 +205,82 @@ class QueryConsumer {
     for (;;) {
       fetch();
       if (tile_.row < 0) return;
-      const int row = tile_.row + 64 * group_, last_row = min(row + 63, tile_.seqlen_q - 1);
-      const Mask mask = this->mask();
-      // Blocks of the tile that this warpgroup's queries attend, in [tile_.block_begin, tile_.block_end).
-      BlockRange own{tile_.block_begin, tile_.block_begin};
-      whole_ = {0, 0};
-      if (row <= last_row) {
-        own = mask.template blocks<C::kBlockN>(row, last_row);
-        own.begin = min(max(own.begin, tile_.block_begin), tile_.block_end);
-        own.end = max(min(own.end, tile_.block_end), own.begin);
-        whole_ = mask.template whole_blocks<C::kBlockN>(row, last_row);
-      }
       read_rows();
 #pragma unroll
       for (int i = 0; i < C::kHeadDim / 2; i++) d_q_[i] = 0.0f;
-#pragma unroll 1
-      for (block_ = tile_.block_begin; block_ < own.begin; block_++) skip();
-#pragma unroll 1
-      for (; block_ < own.end; block_++) step();
-#pragma unroll 1
-      for (; block_ < tile_.block_end; block_++) skip();
+      if constexpr (C::kSparse) {
+        walk_sparse();
+      } else {
+        walk();
+      }
       const Tile done = tile_;
       if (lane_ == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage_.q_barriers.empty[0]));
       Element* const out = static_cast<Element*>(params_.d_q.data) + done.batch * params_.d_q.batch_stride +
                            done.q_start * params_.d_q.sequence_stride + done.head * params_.d_q.head_stride;
       store_rows(d_q_, params_.scale, out, params_.d_q.sequence_stride, first_row(), done.seqlen_q, 0,
                  params_.head_dim);
+      if constexpr (C::kSparse) __syncwarp();  // or ptxas takes what follows for divergent
     }
   }
 
  private:
+  // All blocks of the tile, in its interval.
+  __device__ __forceinline__ void walk() {
+    const int row = tile_.row + 64 * group_, last_row = min(row + 63, tile_.seqlen_q - 1);
+    const Mask mask = this->mask();
+    // Blocks of the tile that this warpgroup's queries attend, in [tile_.block_begin, tile_.block_end).
+    BlockRange own{tile_.block_begin, tile_.block_begin};
+    whole_ = {0, 0};
+    if (row <= last_row) {
+      own = mask.template blocks<C::kBlockN>(row, last_row);
+      own.begin = min(max(own.begin, tile_.block_begin), tile_.block_end);
+      own.end = max(min(own.end, tile_.block_end), own.begin);
+      whole_ = mask.template whole_blocks<C::kBlockN>(row, last_row);
+    }
+#pragma unroll 1
+    for (block_ = tile_.block_begin; block_ < own.begin; block_++) skip();
+#pragma unroll 1
+    for (; block_ < own.end; block_++) step();
+#pragma unroll 1
+    for (; block_ < tile_.block_end; block_++) skip();
+  }
+
+  // All blocks of the tile, as the entries tell.
+  __device__ __forceinline__ void walk_sparse() {
+    const int row = tile_.row + 64 * group_, last_row = min(row + 63, tile_.seqlen_q - 1);
+    whole_ = {0, 0};
+    if (row <= last_row) whole_ = mask().template whole_blocks<C::kBlockN>(row, last_row);
+    std::uint32_t entry;
+#pragma unroll 1
+    do {
+      ptx::mbarrier_wait(ptx::shared_address(&storage_.k_barriers.full[state_.slot]), state_.parity);
+      entry = __shfl_sync(
+          0xffffffffu, *reinterpret_cast<const volatile std::uint32_t*>(&storage_.entries[state_.slot]), 0);
+      if (entry >> group_ & 1) {
+        block_ = static_cast<int>(entry >> walk::kBlockShift);
+        full_ = entry >> (walk::kFullShift + group_) & 1;
+        step();
+      } else {
+        skip();
+      }
+    } while (!(entry & walk::kLast));
+  }
+
+  // Whether some query of the warpgroup may not attend some key of the block.
+  __device__ __forceinline__ bool masked() {
+    if constexpr (C::kSparse) {
+      element_ = -1;
+      if (full_) return (block_ + 1) * C::kBlockN > tile_.seqlen_k;
+      if (params_.mask.elements != nullptr) {
+        const AttentionMask& m = params_.mask;
+        const std::int64_t row = mask_number(m, tile_.batch, tile_.head) * m.by_query.rows + tile_.row / 64 + group_;
+        element_ = m.element_index[row * m.by_key.rows + block_];
+        if (element_ >= 0) return true;
+      }
+    }
+    return block_ < whole_.begin || block_ >= whole_.end;
+  }
+
   static constexpr std::uint32_t kUpper = ptx::descriptor_upper(1024, ptx::Swizzle::bytes128);
 
   // The next tile, the same for all lanes: the shuffles tell the compiler so, which loops around wgmma need.
@@ -236,10 +335,10 @@ class QueryConsumer {
     multiply_scores(s_, q_, storage_.k[slot]);
     ptx::wgmma_wait<0>();
     ptx::wgmma_settle(s_);
-    if (block_ >= whole_.begin && block_ < whole_.end) {
-      exponentiate<false>();
-    } else {
+    if (masked()) {
       exponentiate<true>();
+    } else {
+      exponentiate<false>();
     }
     multiply_scores(dp_, d_o_, storage_.v[slot]);
     ptx::wgmma_wait<0>();
@@ -282,8 +381,18 @@ class QueryConsumer {
   __device__ __forceinline__ void exponentiate() {
     if constexpr (C::kCapped) device::cap_logits(s_, params_.softcap);
     int low[2], high[2];  // keys that this lane's queries attend, counted from its first column
+    std::uint64_t bits[2] = {~std::uint64_t{0}, ~std::uint64_t{0}};  // of elements, from this lane's first column
     if constexpr (kMasked) {
-      const Mask mask = this->mask();
+      Mask mask = this->mask();
+      if constexpr (C::kSparse) {
+        if (full_) mask = Mask(tile_.seqlen_q, tile_.seqlen_k, kNoWindow, kNoWindow);
+        if (element_ >= 0) {
+#pragma unroll
+          for (int i = 0; i < 2; i++) {
+            bits[i] = params_.mask.elements[element_ * std::int64_t{64} + first_row() % 64 + 8 * i] >> lane_ % 4 * 2;
+          }
+        }
+      }
       const int key = block_ * C::kBlockN + lane_ % 4 * 2;
 #pragma unroll
       for (int i = 0; i < 2; i++) {
@@ -304,6 +413,7 @@ class QueryConsumer {
           if constexpr (kMasked) {
             const int column = 8 * j + c;
             if (column < low[i] || column > high[i]) x[c] = 0.0f;
+            if (C::kSparse && (bits[i] >> column & 1) == 0) x[c] = 0.0f;
           }
         }
         ds_[2 * j + i] = device::pack2<Element>(x[0], x[1]);
@@ -320,6 +430,8 @@ class QueryConsumer {
   Tile tile_;
   int block_;
   BlockRange whole_;  ///< blocks that need no mask
+  bool full_;         ///< kSparse: the block is attended in full
+  int element_;       ///< kSparse: the block's mask of elements, -1: none
   float lse_[2], delta_[2];
   float d_q_[C::kHeadDim / 2], s_[C::kBlockN / 2], dp_[C::kBlockN / 2];
   std::uint32_t ds_[C::kBlockN / 4];
@@ -350,7 +462,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   __syncthreads();
   if (threadIdx.x < 128) {
     ptx::give_registers<C::kProducerRegisters>();
-    if (threadIdx.x < 32 && ptx::elect_one()) produce_keys<C>(storage, maps, params);
+    if (threadIdx.x < 32 && (C::kSparse || ptx::elect_one())) produce_keys<C>(storage, maps, params);
   } else {
     ptx::take_registers<C::kConsumerRegisters>();
     QueryConsumer<C>(storage, params).run();

@@ -41,6 +41,36 @@ __device__ __forceinline__ BlockRange query_blocks(const Mask& mask, int seqlen_
   return {first_row / kBlockM, last_row / kBlockM + 1};
 }
 
+/// What tile `n` of a head of a sequence holds. Statistics are padded to `row_block`.
+template <int kBlockM, int kBlockN>
+__device__ __forceinline__ void describe_key_tile(const KeyTileOrder& o, int row_block, int batch, int kv_head, int n,
+                                                  KeyTile& tile) {
+  tile.batch = batch;
+  tile.kv_head = kv_head;
+  tile.key = n * kBlockN;
+  tile.k_start = key_start(o, tile.batch);
+  tile.seqlen_k = key_count(o, tile.batch);
+  tile.q_start = query_start(o, tile.batch);
+  tile.seqlen_q = query_count(o, tile.batch);
+  tile.q_block = static_cast<int>(padded_start(o.cu_seqlens_q, o.seqlen_q, tile.batch, row_block) / kBlockM);
+  const Mask mask(tile.seqlen_q, tile.seqlen_k, o.window_left, o.window_right);
+  const BlockRange range =
+      query_blocks<kBlockM>(mask, tile.seqlen_q, tile.key, min(tile.key + kBlockN, tile.seqlen_k) - 1);
+  tile.block_begin = range.begin;
+  tile.block_end = range.end;
+}
+
+/// The tile at place `index` of `tile_order` (device/tile_order.h), of sequences padded to the longest: it may have no
+/// keys; false if there are no more.
+template <int kBlockM, int kBlockN>
+__device__ __forceinline__ bool find_sparse_key_tile(const KeyTileOrder& o, const std::int32_t* tile_order,
+                                                     int row_block, int index, KeyTile& tile) {
+  if (index >= o.tiles) return false;
+  const int number = tile_order[index], head = number / o.n_tiles, batch = head / o.kv_heads;
+  describe_key_tile<kBlockM, kBlockN>(o, row_block, batch, head - batch * o.kv_heads, number - head * o.n_tiles, tile);
+  return true;
+}
+
 /// Tile number `index`, counted over everything; false if there are no more. Statistics are padded to `row_block`.
 template <int kBlockM, int kBlockN>
 __device__ __forceinline__ bool find_key_tile(const KeyTileOrder& o, int row_block, int index, KeyTile& tile) {
@@ -64,19 +94,8 @@ __device__ __forceinline__ bool find_key_tile(const KeyTileOrder& o, int row_blo
   const int rest = index - group * o.heads_at_once * tiles;
   const int size = min(o.heads_at_once, heads - group * o.heads_at_once), n = rest / size;
   const int head = group * o.heads_at_once + rest % size;
-  tile.batch = sequence >= 0 ? sequence : head / o.kv_heads;
-  tile.kv_head = sequence >= 0 ? head : head - tile.batch * o.kv_heads;
-  tile.key = n * kBlockN;
-  tile.k_start = key_start(o, tile.batch);
-  tile.seqlen_k = key_count(o, tile.batch);
-  tile.q_start = query_start(o, tile.batch);
-  tile.seqlen_q = query_count(o, tile.batch);
-  tile.q_block = static_cast<int>(padded_start(o.cu_seqlens_q, o.seqlen_q, tile.batch, row_block) / kBlockM);
-  const Mask mask(tile.seqlen_q, tile.seqlen_k, o.window_left, o.window_right);
-  const BlockRange range =
-      query_blocks<kBlockM>(mask, tile.seqlen_q, tile.key, min(tile.key + kBlockN, tile.seqlen_k) - 1);
-  tile.block_begin = range.begin;
-  tile.block_end = range.end;
+  describe_key_tile<kBlockM, kBlockN>(o, row_block, sequence >= 0 ? sequence : head / o.kv_heads,
+                                      sequence >= 0 ? head : head % o.kv_heads, n, tile);
   return true;
 }
 

@@ -40,6 +40,7 @@ struct BackwardWorkspace {
   std::size_t key_counter, query_counter;  ///< of tiles, each alone in its cache lines: zeroed
   std::size_t zero_bytes;                  ///< of both
   std::size_t lse, delta, key_plan, query_plan;
+  std::size_t key_order, query_order;  ///< of block-sparse tiles
   std::size_t bytes;
 };
 
@@ -60,6 +61,12 @@ inline BackwardWorkspace backward_workspace(const AttentionProblem& problem) {
   w.delta = take(row_bytes);
   w.key_plan = take(problem.varlen_k ? plan_bytes : 0);
   w.query_plan = take(problem.varlen_q ? plan_bytes : 0);
+  const auto order_bytes = [&](std::int64_t heads, std::int64_t rows, std::int64_t tile) {
+    const std::int64_t tiles = problem.batch * heads * ((rows + tile - 1) / tile);
+    return problem.block_sparse ? static_cast<std::size_t>(tiles) * sizeof(std::int32_t) : 0;
+  };
+  w.key_order = take(order_bytes(problem.kv_heads, problem.seqlen_k, 128));
+  w.query_order = take(order_bytes(problem.heads, problem.seqlen_q, 192));
   return w;
 }
 

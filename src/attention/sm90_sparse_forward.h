@@ -40,21 +40,6 @@ struct SparseForwardParams : ForwardParams {
   const std::int32_t* tile_order;  ///< [tiles]: which tile comes at this place
 };
 
-/// Tile `number` of all. Of packed sequences, it may lie past the end: it has no queries then.
-template <typename C>
-__device__ __forceinline__ Tile sparse_tile(const TileOrder& o, int number) {
-  Tile tile;
-  const int head = number / o.m_tiles;
-  tile.batch = head / o.heads;
-  tile.head = head - tile.batch * o.heads;
-  tile.row = (number - head * o.m_tiles) * C::kBlockM;
-  tile.q_start = query_start(o, tile.batch);
-  tile.seqlen_q = query_count(o, tile.batch);
-  tile.seqlen_k = key_count(o, tile.batch);
-  tile.block_begin = tile.block_end = 0;
-  return tile;
-}
-
 /// The walk over a tile's blocks, by a whole warp.
 template <typename C>
 using TileWalk = RowsWalk<C::kGroups, C::kBlockN>;
@@ -83,7 +68,7 @@ __device__ __forceinline__ void produce_keys(ForwardStorage<C>& storage, const F
     const int next_number = number_of(index), taken = take();
     Tile tile{-1};
     if (number >= 0) {
-      tile = sparse_tile<C>(order, number);
+      tile = padded_tile<C::kBlockM>(order, number);
       if (tile.row >= tile.seqlen_q) {
         number = next_number;
         index = share(taken);

@@ -34,6 +34,30 @@ struct TileOrder : Sequences {
   std::int32_t* counter;  ///< of tiles taken beyond the first of each CTA
 };
 
+/// Tile `number` of all, head after head, of sequences padded to the longest: it may have no queries. Without blocks.
+template <int kBlockM>
+__device__ __forceinline__ Tile padded_tile(const TileOrder& o, int number) {
+  Tile tile;
+  const int head = number / o.m_tiles;
+  tile.batch = head / o.heads;
+  tile.head = head - tile.batch * o.heads;
+  tile.row = (number - head * o.m_tiles) * kBlockM;
+  tile.q_start = query_start(o, tile.batch);
+  tile.seqlen_q = query_count(o, tile.batch);
+  tile.seqlen_k = key_count(o, tile.batch);
+  tile.block_begin = tile.block_end = 0;
+  return tile;
+}
+
+/// The tile at place `index` of `tile_order` (device/tile_order.h); false if there are no more.
+template <int kBlockM>
+__device__ __forceinline__ bool find_sparse_tile(const TileOrder& o, const std::int32_t* tile_order, int index,
+                                                 Tile& tile) {
+  if (index >= o.tiles) return false;
+  tile = padded_tile<kBlockM>(o, tile_order[index]);
+  return true;
+}
+
 /// Tile number `index`, counted over everything; false if there are no more.
 template <int kBlockM, int kBlockN>
 __device__ __forceinline__ bool find_tile(const TileOrder& o, int index, Tile& tile) {
