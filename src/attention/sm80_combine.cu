@@ -134,6 +134,7 @@ ForwardParams forward_params(const AttentionCall& call, const Plan& plan) {
     p.block_table_stride = call.block_table_stride;
     p.page_shift = std::countr_zero(static_cast<unsigned>(problem.page_size));
   }
+  p.mask = call.mask;
   p.splits = plan.splits;
   p.rows = problem.heads * problem.total_q;
   p.total_q = static_cast<int>(problem.total_q);
@@ -162,7 +163,11 @@ void launch_forward(const AttentionCall& call) {
   const Plan plan = plan_forward(call.problem, *call.device);
   const int padded = padded_head_dim(std::max(call.problem.head_dim, call.problem.head_dim_v));
   const auto launch = [&]<int kHeadDim>() {
-    if (plan.shape == Shape::narrow) {
+    if (plan.shape == Shape::sparse) {
+      launch_shape<Shape::sparse, kHeadDim>(call, plan);
+    } else if (plan.shape == Shape::sparse_wide) {
+      if constexpr (kHeadDim < 256) launch_shape<Shape::sparse_wide, kHeadDim>(call, plan);
+    } else if (plan.shape == Shape::narrow) {
       launch_shape<Shape::narrow, kHeadDim>(call, plan);
     } else if (plan.shape == Shape::medium || kHeadDim == 256) {
       launch_shape<Shape::medium, kHeadDim>(call, plan);

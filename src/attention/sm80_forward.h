@@ -12,14 +12,17 @@
 // fp32 into the workspace, and combine_kernel adds them in order (Flash-Decoding), so that results repeat bitwise.
 //
 // K and V may lie in pages: only the address of a row changes. Rows outside of the sequence are filled with zeros.
+//
+// With a block-sparse mask, a CTA walks over the blocks of keys that some of its rows attend, and each warp multiplies
+// those of its own block of 64 rows.
 #pragma once
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "attention/result_params.h"
-#include "attention/sequences.h"
+#include "attention/sm80_block_walk.h"
 #include "attention/sm80_copy.h"
+#include "attention/sm80_forward_tile.h"
 #include "device/epilogue.h"
 #include "device/softmax.h"
 #include "ptx/cp_async.h"
@@ -29,60 +32,6 @@
 #include "ptx/mma.h"
 
 namespace triage::attention::sm80 {
-
-/// @tparam kHeadDim of all four tensors; smaller ones are padded with zeros.
-/// @tparam kStages blocks in shared memory.
-/// @tparam kCtas per multiprocessor that registers must leave room for.
-template <typename ElementT, int kHeadDimT, int kWarpsMT, int kWarpsNT, int kRowTilesT, int kBlockNT, int kStagesT,
-          int kCtasT>
-struct ForwardConfig {
-  using Element = ElementT;
-  static constexpr int kHeadDim = kHeadDimT, kWarpsM = kWarpsMT, kWarpsN = kWarpsNT, kRowTiles = kRowTilesT,
-                       kBlockN = kBlockNT, kStages = kStagesT, kCtas = kCtasT;
-  static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
-  static constexpr int kBlockM = 16 * kRowTiles * kWarpsM;
-  static constexpr int kWarpKeys = kBlockN / kWarpsN;
-  static constexpr int kRowBytes = kHeadDim * 2, kChunks = kHeadDim / 8;  ///< chunks of 16 bytes
-  static constexpr int kQBytes = kBlockM * kRowBytes, kBlockBytes = kBlockN * kRowBytes;
-  static constexpr int kSharedBytes = kQBytes + kStages * 2 * kBlockBytes;
-  /// Where Q's fragments leave room for those of S and O.
-  static constexpr bool kQInRegisters = kRowTiles * (kHeadDim / 4 + kWarpKeys / 2 + kHeadDim / 2) <= 160;
-  static constexpr int kRowsPerPass = kThreads / kChunks;  ///< of a copy
-  /// Products by which fragments of K and V are read ahead: more pays at 128 alone.
-  static constexpr int kAhead = kHeadDim == 128 ? 2 : 1;
-
-  static_assert(kHeadDim % 64 == 0, "the swizzle permutes 128 bytes");
-  static_assert(kWarpsM == 1 || kWarpsN == 1, "warps divide rows or keys");
-  static_assert(kWarpKeys % 16 == 0, "a warp multiplies 16 keys at a time");
-  static_assert(kThreads % kChunks == 0 && kBlockN % kRowsPerPass == 0, "whole rows in each pass of a copy");
-  static_assert(kStages >= 2, "one block at work and one on its way");
-  static_assert(kSharedBytes <= 99 * 1024, "8.6, 8.9 and 12.0 have 99 KB");
-  static_assert(kWarpsN == 1 || kWarpsN * kBlockM * kHeadDim * 4 <= kStages * 2 * kBlockBytes,
-                "warps add up in the blocks' place");
-};
-
-struct Source {
-  const void* data;
-  std::int64_t batch_stride, row_stride, head_stride;  ///< elements; pages in the place of the batch
-};
-
-struct ForwardParams : ResultParams {
-  Sequences sequences;
-  Source q, k, v;
-  int head_dim;
-  bool aligned16;  ///< all of these allow 16-byte accesses
-  int pack;        ///< query heads packed into rows: 1 or kv_group
-  int m_tiles, heads_at_once;
-  bool heaviest_first;
-  const std::int32_t* block_table;
-  std::int64_t block_table_stride;
-  int page_shift;  ///< log2 of the page size
-  int splits;
-  std::int64_t rows;  ///< heads * total_q
-  int total_q;
-  float* partial_out;  ///< [splits][rows][head_dim_v]
-  float* partial_lse;  ///< [splits][rows]
-};
 
 /// Between the forward kernel and the sum of splits: from 9.0 on the latter is launched while the former runs.
 __device__ __forceinline__ void let_combine_start() {
@@ -94,41 +43,6 @@ __device__ __forceinline__ void wait_for_forward() {
 #if __CUDA_ARCH__ >= 900
   ptx::wait_for_earlier_kernels();
 #endif
-}
-
-/// A CTA's place in the work.
-struct Tile {
-  int batch, head, kv_head;  ///< head: the first of those packed
-  int q_start, k_start, seqlen_q, seqlen_k;
-  int row, rows;  ///< the first row, and how many of the sequence are left from there
-  int block_begin, block_end;
-  int split;
-};
-
-template <typename C>
-__device__ __forceinline__ void find_tile(const ForwardParams& p, Tile& t) {
-  const Sequences& s = p.sequences;
-  const int index = blockIdx.x / p.splits, heads = s.heads / p.pack;
-  t.split = blockIdx.x - index * p.splits;
-  int place, m;
-  place_tile(index, s.batch * heads, p.m_tiles, p.heads_at_once, p.heaviest_first, place, m);
-  t.batch = place / heads;
-  t.head = (place - t.batch * heads) * p.pack;
-  t.kv_head = t.head / s.kv_group;
-  t.q_start = query_start(s, t.batch);
-  t.k_start = key_start(s, t.batch);
-  t.seqlen_q = query_count(s, t.batch);
-  t.seqlen_k = key_count(s, t.batch);
-  t.row = m * C::kBlockM;
-  t.rows = t.seqlen_q * p.pack - t.row;
-  if (t.rows <= 0) return;
-  const Mask mask(t.seqlen_q, t.seqlen_k, s.window_left, s.window_right);
-  const int first = t.row / p.pack, last = (t.row + min(t.rows, C::kBlockM) - 1) / p.pack;
-  BlockRange range{0, 0};
-  if (mask.last_key(last) >= 0) range = mask.blocks<C::kBlockN>(first, last);
-  const int share = (range.end - range.begin + p.splits - 1) / p.splits;
-  t.block_begin = min(range.begin + t.split * share, range.end);
-  t.block_end = min(t.block_begin + share, range.end);
 }
 
 template <typename C>
@@ -168,10 +82,14 @@ class Forward {
   }
 
   __device__ __forceinline__ void run() {
-    const int blocks = t_.block_end - t_.block_begin;
-    if (blocks > 0) {
-      load_q();
-      walk(blocks);
+    if constexpr (C::kSparse) {
+      walk_listed();
+    } else {
+      const int blocks = t_.block_end - t_.block_begin;
+      if (blocks > 0) {
+        load_q();
+        walk(blocks);
+      }
     }
 #pragma unroll
     for (int r = 0; r < C::kRowTiles; r++) softmax_[r].reduce();
@@ -213,6 +131,90 @@ class Forward {
     }
   }
 
+  /// A block of kBlockN keys of a block-sparse mask.
+  struct Listed {
+    int block;          ///< -1: there are no more
+    bool listed, full;  ///< in this warp's row of the mask
+    int elements;       ///< entry of bits of elements; -1: none
+  };
+
+  /// The same over the blocks that the mask lists, known kStages - 1 ahead.
+  __device__ __forceinline__ void walk_listed() {
+    constexpr int kBlock = AttentionMask::kBlock, kParts = kBlock / C::kBlockN;
+    const AttentionMask& blocks = p_.mask;
+    const std::int64_t number = mask_number(blocks, t_.batch, t_.head);
+    const int own = warp_m_ * C::kRowTiles * 16 / kBlock, own_row = t_.row / kBlock + own;
+    const bool works = warp_m_ * C::kRowTiles * 16 < t_.rows;
+    const auto read = [&](int word, std::uint32_t& listed, std::uint32_t& full) {
+      std::uint32_t any = 0;
+#pragma unroll
+      for (int r = 0; r < C::kBlockM / kBlock; r++) {
+        const int first = t_.row + r * kBlock;
+        if (first >= t_.seqlen_q) break;
+        const BlockRange window = window_blocks(mask(), first, min(first + kBlock, t_.seqlen_q) - 1);
+        std::uint32_t full_bits;
+        const std::uint32_t bits = BitRow(blocks.by_query, number, first / kBlock, window,
+                                          {0, (t_.seqlen_k + kBlock - 1) / kBlock})
+                                       .word(word, full_bits);
+        any |= bits;
+        if (r == own && works) listed = bits, full = full_bits;
+      }
+      return any;
+    };
+    BlockWalk walk;
+    walk.start(blocks.by_query.row_words);
+    Listed last{-1, false, false, -1};
+    int parts = 0;  // of the walk's block, still to come
+    const auto take = [&] {
+      if (parts > 0) {
+        parts--, last.block--;
+        return last;
+      }
+      const WalkBlock at = walk.next(read);
+      last = {-1, at.listed, at.full, -1};
+      if (at.block < 0) return last;
+      if (blocks.element_index && at.listed && !at.full) {
+        last.elements = __ldg(blocks.element_index +
+                              (number * blocks.by_query.rows + own_row) * blocks.by_key.rows + at.block);
+      }
+      parts = kParts - 1;
+      last.block = at.block * kParts + parts;
+      return last;
+    };
+    Listed coming[C::kStages - 1];
+    coming[0] = take();
+    if (coming[0].block < 0) return;
+    load_q();
+#pragma unroll
+    for (int i = 0; i < C::kStages - 1; i++) {
+      if (i > 0) coming[i] = take();
+      if (coming[i].block >= 0) load_block(coming[i].block, i);
+      ptx::cp_async_commit();
+    }
+    int stage = 0;
+    bool first = true;
+#pragma unroll 1
+    while (coming[0].block >= 0) {
+      ptx::cp_async_wait_pending<C::kStages - 2>();
+      __syncthreads();
+      const Listed at = coming[0];
+#pragma unroll
+      for (int i = 0; i < C::kStages - 2; i++) coming[i] = coming[i + 1];
+      Listed& next = coming[C::kStages - 2];
+      next = take();
+      if (next.block >= 0) load_block(next.block, stage == 0 ? C::kStages - 1 : stage - 1);
+      ptx::cp_async_commit();
+      if (C::kQInRegisters && first) read_q();
+      first = false;
+      if (at.listed && (at.full || (at.block >= own_.begin && at.block < own_.end))) {
+        Logits s;
+        multiply_logits(s, k_place(stage));
+        weigh_values(s, at.block, v_place(stage), at.full, at.elements);
+      }
+      if (++stage == C::kStages) stage = 0;
+    }
+  }
+
   /// Row of the tile that holds the i-th half of this lane's accumulators of row tile r.
   __device__ __forceinline__ int row_of(int r, int i) const {
     return (warp_m_ * C::kRowTiles + r) * 16 + lane_ / 4 + 8 * i;
@@ -246,7 +248,7 @@ class Forward {
 
   /// Asks for a block.
   __device__ __forceinline__ void load_block(int block, int stage) {
-    if (p_.block_table) {
+    if (!C::kSparse && p_.block_table) {
       load_pages(block, stage);
     } else {
       load_rows(p_.k, k_, p_.head_dim, block, k_place(stage));
@@ -314,15 +316,28 @@ class Forward {
   }
 
   /// Softmax of a block's logits, and O += P V.
-  __device__ __forceinline__ void weigh_values(Logits& s, int block, std::uint32_t v) {
+  /// @param full the call's window does not count. @param elements entry of bits of elements; -1: none.
+  __device__ __forceinline__ void weigh_values(Logits& s, int block, std::uint32_t v, bool full = false,
+                                               int elements = -1) {
     constexpr int kTiles = C::kWarpKeys / 8;
-    const bool masked = block >= whole_.end || block < whole_.begin;
+    bool masked = block >= whole_.end || block < whole_.begin;
+    if (C::kSparse && full) masked = (block + 1) * C::kBlockN > t_.seqlen_k;
     const int key = block * C::kBlockN + warp_n_ * C::kWarpKeys + lane_ % 4 * 2;
     std::uint32_t p[C::kRowTiles][kTiles * 2];
 #pragma unroll
     for (int r = 0; r < C::kRowTiles; r++) {
       if (p_.softcap.exponent != 0.0f) device::cap_logits(s[r], p_.softcap);
-      if (masked) mask_logits(s[r], mask(), {query_of(t_.row + row_of(r, 0)), query_of(t_.row + row_of(r, 1))}, key);
+      if (masked) {
+        const Mask limits = C::kSparse && full ? Mask(t_.seqlen_q, t_.seqlen_k, kNoWindow, kNoWindow) : mask();
+        mask_logits(s[r], limits, {query_of(t_.row + row_of(r, 0)), query_of(t_.row + row_of(r, 1))}, key);
+      }
+      if (C::kSparse && elements >= 0) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          const std::int64_t row = elements * std::int64_t{64} + (t_.row + row_of(r, i)) % 64;
+          mask_elements(s[r], i, __ldg(p_.mask.elements + row) >> key % 64);
+        }
+      }
       float factor[2];
       if (softmax_[r].advance(s[r], p_.scale_log2, factor)) {
 #pragma unroll

@@ -20,9 +20,12 @@ namespace triage::attention::sm80 {
 // | narrow       | 64       | 16   | 4 share rows       | 128  | 66     | decoding: warps divide the keys of a block          |
 // | narrow       | 128      | 16   | 4 share rows       | 64   | 68     | the same                                            |
 // | narrow       | 256      | 16   | 2 share rows       | 32   | 72     | the same                                            |
+// | sparse       | 64, 128  | 64   | 4 x 1              | 64   | 40, 80 | a row of the mask's blocks                          |
+// | sparse       | 256      | 64   | 4 x 1              | 32   | 96     | the same                                            |
+// | sparse_wide  | 64, 128  | 128  | 4 x 2              | 64   | 64, 96 | masks in blocks of 128 rows                         |
 //
 // clang-format on
-enum class Shape { narrow, medium, wide };
+enum class Shape { narrow, medium, wide, sparse, sparse_wide };
 
 constexpr int padded_head_dim(int larger) { return larger <= 64 ? 64 : larger <= 128 ? 128 : 256; }
 
@@ -44,6 +47,10 @@ constexpr double kL2Share = 0.56;
 inline Plan plan_forward(const AttentionProblem& problem, const Device& device) {
   Plan plan{};
   const int padded = padded_head_dim(std::max(problem.head_dim, problem.head_dim_v));
+  if (problem.block_sparse) {
+    const bool wide = problem.pattern_block_q == 128 && padded <= 128;
+    return {wide ? Shape::sparse_wide : Shape::sparse, 1, wide ? 128 : 64, 1};
+  }
   plan.pack = problem.group() > 1 && problem.seqlen_q <= kPackedQueries ? static_cast<int>(problem.group()) : 1;
   const std::int64_t rows = problem.seqlen_q * plan.pack;
   plan.shape = rows <= 16 ? Shape::narrow : rows <= 64 || padded == 256 ? Shape::medium : Shape::wide;

@@ -1,0 +1,25 @@
+// Attention forward by mma.sync for head_dim up to 64 with a block-sparse mask.
+#include "attention/sm80_launch.h"
+
+namespace triage::attention::sm80 {
+
+namespace {
+
+template <typename Element>
+using Narrow = ForwardConfig<Element, 64, 4, 1, 1, 64, 2, 3, true>;
+template <typename Element>
+using Wide = ForwardConfig<Element, 64, 4, 1, 2, 64, 3, 2, true>;
+
+}  // namespace
+
+template <>
+void launch_shape<Shape::sparse, 64>(const AttentionCall& call, const Plan& plan) {
+  launch_of_type<Narrow>(call, plan);
+}
+
+template <>
+void launch_shape<Shape::sparse_wide, 64>(const AttentionCall& call, const Plan& plan) {
+  launch_of_type<Wide>(call, plan);
+}
+
+}  // namespace triage::attention::sm80
