@@ -28,6 +28,11 @@ __device__ __forceinline__ BlockRange window_blocks(const Mask& mask, int first,
   return begin > end ? BlockRange{0, 0} : BlockRange{begin / AttentionMask::kBlock, end / AttentionMask::kBlock + 1};
 }
 
+/// One row of bits, cut to what can be attended: listed blocks within `window`, full ones within `all`.
+struct BitRow {
+  const std::uint32_t *listed = nullptr, *full = nullptr;
+  BlockRange window{0, 0}, all{0, 0};
+
 /// One block of a walk over several rows, packed into a word: bits 0 to 3 say which rows attend it, bits 4 to 7 which of
 /// those in full, bit 8 that the walk is over after it; the block's number stands above.
 namespace walk {

@@ -17,15 +17,17 @@
 // | first             | Q, dO of this step are there; nobody reads those of the step before, or its dS   |
 // | second            | dS is there; the turn of this step has come; additions of the step before are out |
 //
+// With a block-sparse mask, a CTA owns one block of 64 keys and walks over the blocks of queries that attend it. Its turn
+// at a block of dQ is the number of blocks of keys before its own that those queries attend.
+//
 // The method is FlashAttention-2's (Dao, arXiv 2307.08691): one pass over (keys, queries) with S and P computed anew.
 #pragma once
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "attention/backward_rows.h"
-#include "attention/geometry.h"
-#include "attention/sequences.h"
+#include "attention/sm80_backward_tile.h"
+#include "attention/sm80_block_walk.h"
 #include "attention/sm80_copy.h"
 #include "device/epilogue.h"
 #include "device/softmax.h"
@@ -37,74 +39,6 @@
 #include "ptx/turn.h"
 
 namespace triage::attention::sm80 {
-
-/// @tparam kHeadDim of all tensors; smaller ones are padded with zeros.
-/// @tparam kPass queries whose S and dP a warp holds at a time.
-template <typename ElementT, int kHeadDimT, int kKeyWarpsT, int kDimWarpsT, int kKeyTilesT, int kBlockMT, int kPassT,
-          int kStagesT, int kCtasT>
-struct BackwardConfig {
-  using Element = ElementT;
-  static constexpr int kHeadDim = kHeadDimT, kKeyWarps = kKeyWarpsT, kDimWarps = kDimWarpsT, kKeyTiles = kKeyTilesT,
-                       kBlockM = kBlockMT, kPass = kPassT, kStages = kStagesT, kCtas = kCtasT;
-  static constexpr int kWarps = kKeyWarps * kDimWarps, kThreads = 32 * kWarps;
-  static constexpr int kBlockN = kKeyWarps * kKeyTiles * 16;
-  static constexpr int kRowBytes = kHeadDim * 2, kChunks = kHeadDim / 8;  ///< chunks of 16 bytes
-  static constexpr int kRowsPerPass = kThreads / kChunks;                 ///< of a copy
-  static constexpr int kKeyBytes = kBlockN * kRowBytes, kQueryBytes = kBlockM * kRowBytes;
-  static constexpr int kDsRowBytes = kBlockM * 2, kDsBytes = kBlockN * kDsRowBytes;
-  static constexpr int kStatisticsBytes = 2 * kBlockM * 4;  ///< lse and delta of a block of queries
-  static constexpr int kStageBytes = 2 * kQueryBytes;
-  static constexpr int kSharedBytes = 2 * kKeyBytes + kStages * (kStageBytes + kStatisticsBytes) + kDsBytes;
-  /// Columns of dK and dV that a warp owns.
-  static constexpr int kOwnDim = kHeadDim / kDimWarps;
-  /// dQ's block among the warps: kQTiles x 16 rows and kQDim columns each.
-  static constexpr int kQTiles = kBlockM >= 32 ? 2 : 1;
-  static constexpr int kQWarps = kBlockM / (16 * kQTiles);
-  static constexpr int kQDim = kHeadDim / (kWarps / kQWarps);
-  static constexpr int kQWords = kQTiles * kQDim / 8;  ///< accumulator tiles of a warp, a float4 each in a lane
-
-  static_assert(kHeadDim % 64 == 0, "the swizzle permutes 128 bytes");
-  static_assert(kBlockM % kPass == 0 && kPass % 16 == 0, "a product takes 16 queries at a time");
-  static_assert(kThreads % kChunks == 0 && kBlockN % kRowsPerPass == 0 && kBlockM % kRowsPerPass == 0,
-                "whole rows in each pass of a copy");
-  static_assert(kWarps % kQWarps == 0, "whole blocks of rows of dQ for each warp");
-  static_assert(kOwnDim % 32 == 0 && kQDim % 32 == 0, "gradients are stored 32 columns at a time");
-  static_assert(kBlockM / 2 <= kThreads, "statistics are copied in one go");
-  static_assert(kStages == 1 || kStages == 2, "one block of queries at work, and one on its way");
-};
-
-struct BackwardParams {
-  Sequences sequences;
-  AttentionTensor q, k, v, d_o, d_q, d_k, d_v;
-  BackwardRows rows;
-  float softmax_scale, scale_log2;
-  device::Softcap softcap;
-  int head_dim, head_dim_v;
-  bool aligned16;  ///< all of these allow 16-byte accesses
-  bool ordered;
-  bool last_keys_first;     ///< the order of CTAs
-  bool last_queries_first;  ///< the order of a CTA's steps
-  int key_tiles, query_tiles;  ///< of the longest sequence
-  int heads_at_once;
-  int* turns;       ///< [heads][rows / kBlockM], zeros: how many CTAs have added to a block of dQ
-  float* d_q_sums;  ///< [heads][rows / kBlockM][warps][tiles][32 lanes][4]; zeros unless ordered
-};
-
-/// Blocks of keys that some query of a block attends, or of queries that attend some key of a block: the same pairs.
-template <typename C>
-__device__ __forceinline__ BlockRange keys_of_queries(const Mask& mask, int block, int seqlen_q) {
-  const int low = block * C::kBlockM, high = min(low + C::kBlockM, seqlen_q) - 1;
-  const int first = mask.first_key(low), last = mask.last_key(high);
-  if (first > last) return {0, 0};
-  return {first / C::kBlockN, last / C::kBlockN + 1};
-}
-template <typename C>
-__device__ __forceinline__ BlockRange queries_of_keys(const Mask& mask, int block, int seqlen_q) {
-  const int low = block * C::kBlockN, high = min(low + C::kBlockN, mask.seqlen_k) - 1;
-  const int first = max(low - mask.shift_right, 0), last = min(high + mask.shift_left, seqlen_q - 1);
-  if (first > last) return {0, 0};
-  return {first / C::kBlockM, last / C::kBlockM + 1};
-}
 
 template <typename C>
 class Backward {
@@ -126,7 +60,8 @@ class Backward {
               params.sequences.window_right),
         first_row_block_(static_cast<int>(
             padded_start(params.sequences.cu_seqlens_q, params.sequences.seqlen_q, batch, C::kBlockM) / C::kBlockM)),
-        queries_(queries_of_keys<C>(mask_, block, seqlen_q_)) {
+        queries_(queries_of_keys<C::kSparse ? AttentionMask::kBlock : C::kBlockM, C::kBlockN>(mask_, block,
+                                                                                             seqlen_q_)) {
 #pragma unroll
     for (int r = 0; r < C::kKeyTiles; r++) {
 #pragma unroll
@@ -136,27 +71,30 @@ class Backward {
 
   __device__ __forceinline__ void run() {
     const int blocks = queries_.end - queries_.begin, steps = blocks * p_.sequences.kv_group;
-    if (steps > 0) {
+    At at{kv_head_ * p_.sequences.kv_group, p_.last_queries_first ? queries_.end - 1 : queries_.begin};
+    if constexpr (C::kSparse) at = first_listed();
+    if (C::kSparse ? at.block >= 0 : steps > 0) {
       load_rows(key_tensor(p_.k), p_.k.sequence_stride, p_.head_dim, block_ * C::kBlockN, mask_.seqlen_k, C::kBlockN,
                 k_place());
       load_rows(key_tensor(p_.v), p_.v.sequence_stride, p_.head_dim_v, block_ * C::kBlockN, mask_.seqlen_k,
                 C::kBlockN, v_place());
-      At at{kv_head_ * p_.sequences.kv_group, p_.last_queries_first ? queries_.end - 1 : queries_.begin}, next = at;
+      At next = at;
       load_queries(next, 0);
       ptx::cp_async_commit();
       int* passed = nullptr;  // the turn that is to be passed on
       int stage = 0;
 #pragma unroll 1
-      for (int i = 0; i < steps; i++) {
+      for (int i = 0; C::kSparse ? at.block >= 0 : i < steps; i++) {
         ptx::cp_async_wait_pending<0>();
         __syncthreads();
         advance(next);
-        if (C::kStages == 2 && i + 1 < steps) load_queries(next, stage ^ 1);
+        const bool more = C::kSparse ? next.block >= 0 : i + 1 < steps;
+        if (C::kStages == 2 && more) load_queries(next, stage ^ 1);
         ptx::cp_async_commit();
         step(at, stage, passed);
         if (C::kStages == 1) {
           __syncthreads();
-          if (i + 1 < steps) load_queries(next, 0);
+          if (more) load_queries(next, 0);
           ptx::cp_async_commit();
         } else {
           stage ^= 1;
@@ -173,15 +111,60 @@ class Backward {
   }
 
  private:
-  /// A step: a query head, and a block of its queries.
+  /// A step: a query head, and a block of its queries. With a block-sparse mask, block -1: there are no more; `full`:
+  /// the call's window does not count; and the entry of bits of elements, -1: none.
   struct At {
     int head, block;
+    bool full = false;
+    int elements = -1;
   };
-  __device__ __forceinline__ void advance(At& at) const {
-    if (p_.last_queries_first) {
+  __device__ __forceinline__ void advance(At& at) {
+    if constexpr (C::kSparse) {
+      advance_listed(at);
+    } else if (p_.last_queries_first) {
       if (--at.block < queries_.begin) at = {at.head + 1, queries_.end - 1};
     } else {
       if (++at.block == queries_.end) at = {at.head + 1, queries_.begin};
+    }
+  }
+
+  __device__ __forceinline__ At first_listed() {
+    parts_ = 0;
+    walk_.start(p_.mask.by_key.row_words);
+    At at{kv_head_ * p_.sequences.kv_group, -1};
+    advance_listed(at);
+    return at;
+  }
+  /// From the last block of queries to the first, whose blocks of 64 may be several steps, for each query head.
+  __device__ __forceinline__ void advance_listed(At& at) {
+    constexpr int kBlock = AttentionMask::kBlock, kParts = kBlock / C::kBlockM;
+    if (parts_ > 0) {
+      parts_--, at.block--;
+      return;
+    }
+    const AttentionMask& blocks = p_.mask;
+    while (true) {
+      const std::int64_t number = mask_number(blocks, batch_, at.head);
+      const BitRow row(blocks.by_key, number, block_, queries_, {0, (seqlen_q_ + kBlock - 1) / kBlock});
+      const WalkBlock found = walk_.next([&](int word, std::uint32_t& listed, std::uint32_t& full) {
+        return listed = row.word(word, full);
+      });
+      if (found.block >= 0) {
+        parts_ = min(kParts, (seqlen_q_ - found.block * kBlock + C::kBlockM - 1) / C::kBlockM) - 1;
+        at.block = found.block * kParts + parts_;
+        at.full = found.full;
+        at.elements = -1;
+        if (blocks.element_index && !found.full) {
+          at.elements = __ldg(blocks.element_index +
+                              (number * blocks.by_query.rows + found.block) * blocks.by_key.rows + block_);
+        }
+        return;
+      }
+      if (++at.head == (kv_head_ + 1) * p_.sequences.kv_group) {
+        at.block = -1;
+        return;
+      }
+      walk_.start(blocks.by_key.row_words);
     }
   }
 
@@ -316,27 +299,35 @@ class Backward {
     const int first = at.block * C::kBlockM;
     // Whether some pair of this block of queries and these keys is masked, or beyond the keys.
     const int last = min(first + C::kBlockM, seqlen_q_) - 1, key = block_ * C::kBlockN;
-    const bool masked = mask_.first_key(last) > key || mask_.last_key(first) < key + C::kBlockN - 1;
+    bool masked = mask_.first_key(last) > key || mask_.last_key(first) < key + C::kBlockN - 1;
+    if (C::kSparse && at.full) masked = key + C::kBlockN > mask_.seqlen_k;
     const std::int64_t row_block = at.head * (p_.rows.rows / C::kBlockM) + first_row_block_ + at.block;
     const bool takes_turns = p_.ordered && p_.d_q.data;
     int* const turn = p_.turns + row_block;
     int seen = 0;
     if (takes_turns && threadIdx.x == 0) seen = ptx::peek_turn(turn);  // its answer is not waited for until needed
+    BitsBefore bits_before;
+    if (C::kSparse && takes_turns) bits_before.look(keys_of(at), block_);
 #pragma unroll 1
     for (int pass = 0; pass < C::kBlockM; pass += C::kPass) {
       float s[C::kKeyTiles][C::kPass / 2], d_p[C::kKeyTiles][C::kPass / 2];
       multiply_rows(s, k_place(), q_place(stage) + pass * C::kRowBytes);
       multiply_rows(d_p, v_place(), d_o_place(stage) + pass * C::kRowBytes);
       std::uint32_t weights[C::kKeyTiles][C::kPass / 4];
-      weigh(s, d_p, weights, first + pass, statistics_place(stage) + pass * 4, masked);
+      weigh(s, d_p, weights, first + pass, statistics_place(stage) + pass * 4, masked, at);
       add_product(d_v_, weights, d_o_place(stage) + pass * C::kRowBytes);
       pack(d_p, weights);
       if (p_.d_q.data && warp_ % C::kDimWarps == 0) put_d_s(weights, pass);
       add_product(d_k_, weights, q_place(stage) + pass * C::kRowBytes);
     }
     if (!p_.d_q.data) return;
-    const BlockRange adders = keys_of_queries<C>(mask_, at.block, seqlen_q_);  // CTAs that add to these rows of dQ
-    const int before = p_.last_keys_first ? adders.end - 1 - block_ : block_ - adders.begin;
+    int before = 0;  // CTAs that add to these rows of dQ before this one
+    if constexpr (C::kSparse) {
+      if (takes_turns) before = bits_before.count(keys_of(at), block_);
+    } else {
+      const BlockRange adders = keys_of_queries<C::kBlockM, C::kBlockN>(mask_, at.block, seqlen_q_);
+      before = p_.last_keys_first ? adders.end - 1 - block_ : block_ - adders.begin;
+    }
     if (takes_turns && threadIdx.x == 0 && seen != before) {
       while (ptx::load_turn(turn) != before) {
       }
@@ -349,6 +340,12 @@ class Backward {
     add_d_q(p_.d_q_sums + row_block * (C::kBlockM * C::kHeadDim), takes_turns && before == 0);
   }
 
+  /// With a block-sparse mask, which blocks of keys a step's queries attend.
+  __device__ __forceinline__ BitRow keys_of(const At& at) const {
+    return row_of_queries(p_.mask, mask_, mask_number(p_.mask, batch_, at.head),
+                          at.block * C::kBlockM / AttentionMask::kBlock, seqlen_q_);
+  }
+
   /// By a thread of another warp than the one that waits for turns.
   __device__ __forceinline__ void pass_turn(int* turn) const {
     if (turn && threadIdx.x == C::kThreads - 1) ptx::pass_turn(turn);
@@ -358,8 +355,10 @@ class Backward {
   __device__ __forceinline__ void weigh(float (&s)[C::kKeyTiles][C::kPass / 2],
                                         float (&d_p)[C::kKeyTiles][C::kPass / 2],
                                         std::uint32_t (&weights)[C::kKeyTiles][C::kPass / 4], int first,
-                                        std::uint32_t statistics, bool masked) const {
+                                        std::uint32_t statistics, bool masked, const At& at) const {
     const bool capped = p_.softcap.exponent != 0.0f;
+    const bool unlimited = C::kSparse && at.full;
+    const Mask mask = unlimited ? Mask(seqlen_q_, mask_.seqlen_k, kNoWindow, kNoWindow) : mask_;
 #pragma unroll
     for (int r = 0; r < C::kKeyTiles; r++) {
       if (capped) device::cap_logits(s[r], p_.softcap);
@@ -372,7 +371,7 @@ class Backward {
           const float lse = __uint_as_float(ptx::load_shared_u32(statistics + (column + c) * 4));
           const float delta = __uint_as_float(ptx::load_shared_u32(statistics + (C::kBlockM + column + c) * 4));
           const int query = first + column + c;
-          const int low = mask_.first_key(query) - key, high = mask_.last_key(query) - key;
+          const int low = mask.first_key(query) - key, high = mask.last_key(query) - key;
 #pragma unroll
           for (int i = 0; i < 2; i++) {
             float& logit = s[r][4 * j + 2 * i + c];
@@ -382,6 +381,19 @@ class Backward {
             gradient = logit * (gradient - delta);
             if (capped) gradient *= slope;
             if (masked && (8 * i < low || 8 * i > high)) logit = gradient = 0.0f;
+          }
+        }
+      }
+      if (C::kSparse && at.elements >= 0) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          const std::uint64_t bits =
+              __ldg(p_.mask.elements_by_key + at.elements * std::int64_t{64} + (key + 8 * i) % 64) >>
+              (first + lane_ % 4 * 2) % 64;
+#pragma unroll
+          for (int j = 0; j < C::kPass / 4; j++) {
+            const int place = j / 2 * 4 + 2 * i + j % 2;
+            if (!(bits >> (j / 2 * 8 + j % 2) & 1)) s[r][place] = d_p[r][place] = 0.0f;
           }
         }
       }
@@ -494,35 +506,10 @@ class Backward {
   const int lane_, warp_, batch_, kv_head_, block_, seqlen_q_, q_start_;
   const Mask mask_;
   const int first_row_block_;  ///< of this sequence, among the padded rows
-  const BlockRange queries_;
+  const BlockRange queries_;  ///< blocks of kBlockM that attend the keys by the window; with kSparse, blocks of 64
+  BlockWalk walk_;            ///< with kSparse; and how many steps of its block are still to come
+  int parts_;
   float d_k_[C::kKeyTiles][C::kOwnDim / 2], d_v_[C::kKeyTiles][C::kOwnDim / 2];
-
- public:
-  /// Columns `first` .. `first` + kColumns of a row, of which those below `head_dim` exist. Four lanes exchange, so that
-  /// each writes 16 bytes. @param i which of the lane's two rows.
-  template <typename E, int kColumns, int kCount>
-  static __device__ __forceinline__ void store_row(E* to, const float (&sums)[kCount], int i, float scale, int first,
-                                                   int head_dim, bool aligned, int quad_lane) {
-#pragma unroll
-    for (int j = 0; j < kColumns / 8; j += 4) {
-      std::uint32_t words[4];
-#pragma unroll
-      for (int t = 0; t < 4; t++) {
-        words[t] = device::pack2<E>(sums[4 * (j + t) + 2 * i] * scale, sums[4 * (j + t) + 2 * i + 1] * scale);
-      }
-      device::transpose_across_quad(words, quad_lane);
-      const int column = first + 8 * (j + quad_lane);
-      if (column >= head_dim) continue;
-      if (aligned) {
-        *reinterpret_cast<uint4*>(to + column) = make_uint4(words[0], words[1], words[2], words[3]);
-      } else {
-#pragma unroll
-        for (int k = 0; k < 8; k++) {
-          reinterpret_cast<std::uint16_t*>(to + column)[k] = static_cast<std::uint16_t>(words[k / 2] >> k % 2 * 16);
-        }
-      }
-    }
-  }
 };
 
 template <typename C>
@@ -553,7 +540,17 @@ __global__ void __launch_bounds__(C::kThreads) finish_kernel(const __grid_consta
   const int rows = query_count(s, batch), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (block * C::kBlockM >= rows) return;
   const Mask mask(rows, key_count(s, batch), s.window_left, s.window_right);
-  const BlockRange keys = keys_of_queries<C>(mask, block, rows);
+  bool attended;
+  if constexpr (C::kSparse) {
+    const BitRow row = row_of_queries(params.mask, mask, mask_number(params.mask, batch, head),
+                                      block * C::kBlockM / AttentionMask::kBlock, rows);
+    std::uint32_t any = 0, full;
+    for (int word = lane; word < params.mask.by_query.row_words; word += 32) any |= row.word(word, full);
+    attended = __any_sync(~0u, any != 0);
+  } else {
+    const BlockRange keys = keys_of_queries<C::kBlockM, C::kBlockN>(mask, block, rows);
+    attended = keys.begin < keys.end;
+  }
   const std::int64_t row_block = head * (params.rows.rows / C::kBlockM) + block +
                                  padded_start(s.cu_seqlens_q, s.seqlen_q, batch, C::kBlockM) / C::kBlockM;
   const auto* const from = reinterpret_cast<const float4*>(params.d_q_sums + row_block * (C::kBlockM * C::kHeadDim)) +
@@ -566,15 +563,15 @@ __global__ void __launch_bounds__(C::kThreads) finish_kernel(const __grid_consta
     float sums[C::kQDim / 2];
 #pragma unroll
     for (int j = 0; j < C::kQDim / 8; j++) {
-      const float4 x = keys.begin < keys.end ? from[(r * (C::kQDim / 8) + j) * 32] : make_float4(0, 0, 0, 0);
+      const float4 x = attended ? from[(r * (C::kQDim / 8) + j) * 32] : make_float4(0, 0, 0, 0);
       sums[4 * j] = x.x, sums[4 * j + 1] = x.y, sums[4 * j + 2] = x.z, sums[4 * j + 3] = x.w;
     }
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int row = block * C::kBlockM + (warp % C::kQWarps * C::kQTiles + r) * 16 + lane / 4 + 8 * i;
-      Backward<C>::template store_row<Element, C::kQDim>(base + row * t.sequence_stride, sums, i, params.softmax_scale,
-                                                         warp / C::kQWarps * C::kQDim, row < rows ? params.head_dim : 0,
-                                                         params.aligned16, lane % 4);
+      store_row<Element, C::kQDim>(base + row * t.sequence_stride, sums, i, params.softmax_scale,
+                                   warp / C::kQWarps * C::kQDim, row < rows ? params.head_dim : 0, params.aligned16,
+                                   lane % 4);
     }
   }
 }

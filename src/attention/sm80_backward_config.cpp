@@ -17,7 +17,6 @@ namespace attention::sm80 {
 namespace {
 
 Support can_run(const AttentionProblem& problem, const Device& device) {
-  if (problem.block_sparse) return {false, "it takes no block-sparse mask"};
   if (device.shared_memory_per_block < 99 * 1024) {
     return {false, "it needs 99 KB of shared memory per block, " + device.name + " offers " +
                        std::to_string(device.shared_memory_per_block / 1024)};

@@ -8,7 +8,11 @@ namespace {
 template <DType kDType>
 void launch_of_type(const AttentionBackwardCall& call, const BackwardPlan& plan) {
   const bool large = plan.shape == BackwardShape::large;
-  if (plan.head_dim == 64) {
+  if (plan.shape == BackwardShape::sparse) {
+    plan.head_dim == 64    ? launch_backward_shape<BackwardShape::sparse, 64, kDType>(call, plan)
+    : plan.head_dim == 128 ? launch_backward_shape<BackwardShape::sparse, 128, kDType>(call, plan)
+                           : launch_backward_shape<BackwardShape::sparse, 256, kDType>(call, plan);
+  } else if (plan.head_dim == 64) {
     launch_backward_shape<BackwardShape::small, 64, kDType>(call, plan);
   } else if (plan.head_dim == 128) {
     large ? launch_backward_shape<BackwardShape::large, 128, kDType>(call, plan)

@@ -35,6 +35,18 @@ template <typename Element>
 struct BackwardConfigOf<BackwardShape::small, 256, Element> {
   using Type = BackwardConfig<Element, 256, 4, 2, 1, 16, 16, 2, 1>;
 };
+template <typename Element>
+struct BackwardConfigOf<BackwardShape::sparse, 64, Element> {
+  using Type = BackwardConfig<Element, 64, 4, 1, 1, 64, 32, 2, 2, true>;
+};
+template <typename Element>
+struct BackwardConfigOf<BackwardShape::sparse, 128, Element> {
+  using Type = BackwardConfig<Element, 128, 4, 1, 1, 32, 32, 2, 1, true>;
+};
+template <typename Element>
+struct BackwardConfigOf<BackwardShape::sparse, 256, Element> {
+  using Type = BackwardConfig<Element, 256, 4, 2, 1, 16, 16, 2, 1, true>;
+};
 
 inline BackwardParams backward_params(const AttentionBackwardCall& call, const BackwardPlan& plan) {
   const AttentionCall& forward = call.forward;
@@ -49,6 +61,7 @@ inline BackwardParams backward_params(const AttentionBackwardCall& call, const B
   p.d_q = call.d_q;
   p.d_k = call.d_k;
   p.d_v = call.d_v;
+  p.mask = forward.mask;
   p.rows = rows_in(forward.workspace.data, plan);
   p.softmax_scale = forward.softmax_scale;
   p.scale_log2 = logits.scale_log2;

@@ -21,9 +21,10 @@ namespace triage::attention::sm80 {
 // | small | 128      | 64   | 32      | 4     | 2      | 69  | 8.6, 8.9 and 12.0 have 99 KB                               |
 // | large | 256      | 64   | 32      | 8     | 2      | 133 | two warps share 16 keys and divide the columns             |
 // | small | 256      | 64   | 16      | 8     | 2      | 98  | the same                                                   |
+// | sparse | 64      | 64   | 64      | 4     | 2      | 57  | a row of the mask's blocks; else as `small`                |
 //
 // clang-format on
-enum class BackwardShape { small, large };
+enum class BackwardShape { small, large, sparse };
 
 struct BackwardPlan {
   int head_dim;  ///< as padded
@@ -64,7 +65,7 @@ struct TurnOrder {
 constexpr int kFewKeyTiles = 32;
 
 inline TurnOrder turn_order(const AttentionProblem& problem, bool ordered, int key_tiles) {
-  if (!ordered || problem.window_right < 0) return {false, false};
+  if (!ordered || problem.window_right < 0 || problem.block_sparse) return {false, false};
   const bool even = problem.window_left >= 0;  // all CTAs have about the same to do
   const bool last_keys = even || key_tiles <= kFewKeyTiles;
   return {last_keys, !last_keys};
@@ -74,10 +75,10 @@ inline BackwardPlan plan_backward(const AttentionProblem& problem, const Device&
   const auto round_up = [](std::int64_t bytes) { return static_cast<std::size_t>((bytes + 255) / 256 * 256); };
   BackwardPlan plan{};
   plan.head_dim = padded_head_dim(std::max(problem.head_dim, problem.head_dim_v));
-  plan.shape = device.shared_memory_per_block >= 160 * 1024 ? BackwardShape::large : BackwardShape::small;
-  const bool small = plan.shape == BackwardShape::small;
+  const bool small = problem.block_sparse || device.shared_memory_per_block < 160 * 1024;
+  plan.shape = problem.block_sparse ? BackwardShape::sparse : small ? BackwardShape::small : BackwardShape::large;
   plan.block_m = plan.head_dim == 64 ? 64 : (small ? 32 : 64) * 128 / plan.head_dim;
-  plan.block_n = plan.head_dim == 256 || (plan.head_dim == 128 && small) ? 64 : 128;
+  plan.block_n = problem.block_sparse || plan.head_dim == 256 || (plan.head_dim == 128 && small) ? 64 : 128;
   plan.rows = padded_rows(problem, plan.block_m);
   plan.row_bytes = round_up(problem.heads * plan.rows * 4);
   plan.turns_bytes = round_up(problem.heads * (plan.rows / plan.block_m) * 4);

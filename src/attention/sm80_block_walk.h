@@ -60,6 +60,32 @@ class BlockWalk {
   std::uint32_t lane_any_, lane_own_, lane_full_;  ///< this lane's word of the group
 };
 
+/// How many bits a row has before a place. A lane looks at a word of 32 bits at the beginning of a step, and counts at
+/// its end, when the word has long arrived.
+class BitsBefore {
+ public:
+  __device__ __forceinline__ void look(const BitRow& row, int place) {
+    if (lane() * 32 >= place) return;
+    listed_ = __ldg(row.listed + lane());
+    full_ = __ldg(row.full + lane());
+  }
+  /// With the same row and place. Call with all lanes.
+  __device__ __forceinline__ int count(const BitRow& row, int place) const {
+    std::uint32_t full = full_;
+    int sum = __popc(row.cut(listed_, full, lane()) & range_bits(0, place, lane()));
+#pragma unroll 1
+    for (int word = lane() + 32; word * 32 < place; word += 32) {
+      sum += __popc(row.word(word, full) & range_bits(0, place, word));
+    }
+    return __reduce_add_sync(~0u, sum);
+  }
+
+ private:
+  static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
+
+  std::uint32_t listed_ = 0, full_ = 0;
+};
+
 /// Sets logits of a row to -inf where the bit of the element is 0. @param bits of the row, from this lane's first
 /// column on. @param i which of the lane's two rows.
 template <int kCount>
