@@ -93,11 +93,11 @@ __device__ __forceinline__ BitRow row_of_queries(const AttentionMask& blocks, co
                 {0, (mask.seqlen_k + kBlock - 1) / kBlock});
 }
 
-  /// Columns `first` .. `first` + kColumns of a row, of which those below `head_dim` exist. Four lanes exchange, so that
+/// Columns `first` .. `first` + kColumns of a row, of which those below `head_dim` exist. Four lanes exchange, so that
 /// each writes 16 bytes. @param i which of the lane's two rows.
 template <typename E, int kColumns, int kCount>
 __device__ __forceinline__ void store_row(E* to, const float (&sums)[kCount], int i, float scale, int first,
-                                                 int head_dim, bool aligned, int quad_lane) {
+                                          int head_dim, bool aligned, int quad_lane) {
 #pragma unroll
   for (int j = 0; j < kColumns / 8; j += 4) {
     std::uint32_t words[4];
