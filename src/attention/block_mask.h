@@ -33,6 +33,25 @@ struct BitRow {
   const std::uint32_t *listed = nullptr, *full = nullptr;
   BlockRange window{0, 0}, all{0, 0};
 
+  BitRow() = default;
+  __device__ __forceinline__ BitRow(const BlockBits& bits, std::int64_t mask, int row, BlockRange window,
+                                    BlockRange all)
+      : listed(bits.listed + (mask * bits.rows + row) * bits.row_words),
+        full(bits.full + (mask * bits.rows + row) * bits.row_words),
+        window(window),
+        all(all) {}
+  /// `full_bits` are the full ones among the result.
+  __device__ __forceinline__ std::uint32_t word(int i, std::uint32_t& full_bits) const {
+    full_bits = __ldg(full + i);
+    return cut(__ldg(listed + i), full_bits, i);
+  }
+  /// The same from word i as it lies in memory.
+  __device__ __forceinline__ std::uint32_t cut(std::uint32_t listed_bits, std::uint32_t& full_bits, int i) const {
+    full_bits &= range_bits(all.begin, all.end, i);
+    return (listed_bits & range_bits(window.begin, window.end, i)) | full_bits;
+  }
+};
+
 /// One block of a walk over several rows, packed into a word: bits 0 to 3 say which rows attend it, bits 4 to 7 which of
 /// those in full, bit 8 that the walk is over after it; the block's number stands above.
 namespace walk {
