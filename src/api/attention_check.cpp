@@ -490,7 +490,8 @@ class BackwardChecker : AttentionChecker {
     }
     const bool no_queries = problem_.total_q == 0 || problem_.heads == 0;
     const bool no_keys = problem_.total_k == 0 || problem_.kv_heads == 0;
-    checked_.empty = batch() == 0 || (no_queries && no_keys);
+    const bool sinks_to_write = gradients_.d_sinks != nullptr && problem_.heads > 0;  // zeros, whatever is missing
+    checked_.empty = (batch() == 0 || (no_queries && no_keys)) && !sinks_to_write;
   }
 
   CheckedAttentionBackward take() {

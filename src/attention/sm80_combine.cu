@@ -3,6 +3,7 @@
 
 #include "attention/sm80_launch.h"
 #include "device/dependent_launch.h"
+#include "device/tile_order.h"
 
 namespace triage::attention::sm80 {
 
@@ -135,6 +136,7 @@ ForwardParams forward_params(const AttentionCall& call, const Plan& plan) {
     p.page_shift = std::countr_zero(static_cast<unsigned>(problem.page_size));
   }
   p.mask = call.mask;
+  if (problem.block_sparse) p.tile_order = static_cast<std::int32_t*>(call.workspace.data) + kCounterWords;
   p.splits = plan.splits;
   p.rows = problem.heads * problem.total_q;
   p.total_q = static_cast<int>(problem.total_q);
@@ -159,8 +161,26 @@ void launch_combine(const AttentionCall& call, const ForwardParams& params) {
   }
 }
 
+/// The order of a block-sparse call's tiles.
+void order_tiles(const AttentionCall& call, const ForwardParams& params, const Plan& plan) {
+  TileOrderPlan order;
+  order.counts = call.mask.by_query.counts;
+  order.rows = call.mask.by_query.rows;
+  order.batch_masks = call.mask.batch_masks;
+  order.heads_per_mask = call.mask.heads_per_mask;
+  order.heads = static_cast<int>(call.problem.heads);
+  order.units = static_cast<int>(call.problem.batch * call.problem.heads);
+  order.rows_per_tile = plan.rows / AttentionMask::kBlock;
+  order.tiles_per_unit = params.m_tiles;
+  order.units_at_once = params.heads_at_once;
+  order.counter = static_cast<std::int32_t*>(call.workspace.data);
+  order.order = order.counter + kCounterWords;
+  order_tiles_cuda(order, call.stream);
+}
+
 void launch_forward(const AttentionCall& call) {
   const Plan plan = plan_forward(call.problem, *call.device);
+  if (call.problem.block_sparse) order_tiles(call, forward_params(call, plan), plan);
   const int padded = padded_head_dim(std::max(call.problem.head_dim, call.problem.head_dim_v));
   const auto launch = [&]<int kHeadDim>() {
     if (plan.shape == Shape::sparse) {

@@ -34,6 +34,7 @@ Support can_run(const AttentionProblem& problem, const Device& device) {
 
 std::size_t workspace_bytes(const AttentionProblem& problem, const Device& device) {
   const Plan plan = plan_forward(problem, device);
+  if (problem.block_sparse) return (kCounterWords + tiles_of(problem, plan)) * sizeof(std::int32_t);
   if (plan.splits < 2) return 0;
   return static_cast<std::size_t>(plan.splits) * problem.heads * problem.total_q * (problem.head_dim_v + 1) *
          sizeof(float);

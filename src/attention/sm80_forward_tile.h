@@ -60,7 +60,8 @@ struct ForwardParams : ResultParams {
   const std::int32_t* block_table;
   std::int64_t block_table_stride;
   int page_shift;  ///< log2 of the page size
-  AttentionMask mask;  ///< used if C::kSparse
+  AttentionMask mask;              ///< used if C::kSparse
+  const std::int32_t* tile_order;  ///< likewise: which tile a CTA takes, the heaviest first
   int splits;
   std::int64_t rows;  ///< heads * total_q
   int total_q;
@@ -83,7 +84,13 @@ __device__ __forceinline__ void find_tile(const ForwardParams& p, Tile& t) {
   const int index = blockIdx.x / p.splits, heads = s.heads / p.pack;
   t.split = blockIdx.x - index * p.splits;
   int place, m;
-  place_tile(index, s.batch * heads, p.m_tiles, p.heads_at_once, p.heaviest_first, place, m);
+  if constexpr (C::kSparse) {
+    const int number = p.tile_order[index];
+    place = number / p.m_tiles;
+    m = number - place * p.m_tiles;
+  } else {
+    place_tile(index, s.batch * heads, p.m_tiles, p.heads_at_once, p.heaviest_first, place, m);
+  }
   t.batch = place / heads;
   t.head = (place - t.batch * heads) * p.pack;
   t.kv_head = t.head / s.kv_group;

@@ -77,4 +77,12 @@ inline Plan plan_forward(const AttentionProblem& problem, const Device& device) 
   return plan;
 }
 
+/// CTAs of a launch without splits.
+inline std::size_t tiles_of(const AttentionProblem& problem, const Plan& plan) {
+  return static_cast<std::size_t>(problem.batch * (problem.heads / plan.pack) *
+                                  ((problem.seqlen_q * plan.pack + plan.rows - 1) / plan.rows));
+}
+/// Words of a block-sparse call's workspace before the order of its tiles (a counter that nobody reads here).
+constexpr std::size_t kCounterWords = 64;
+
 }  // namespace triage::attention::sm80

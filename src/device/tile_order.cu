@@ -31,35 +31,49 @@ __device__ int weight_class(int weight, float mean) {
   return min(max(kClasses / 2 - __float2int_rn(2.0f * log2f(weight / mean)), 0), kClasses - 1);
 }
 
-// A CTA a group of units: a counting sort that keeps the order within a class.
+/// Classes of tiles that are taken before all groups: from 2.4 times the mean on.
+constexpr int kHeavyClasses = kClasses / 2 - 2;
+
+// A CTA a group of units: a counting sort that keeps the order within a class. Every CTA looks at all tiles, so that it
+// knows the mean and how many heavy ones other groups have.
 __global__ void __launch_bounds__(kThreads) order_kernel(const TileOrderPlan p) {
   __shared__ float total;
-  __shared__ int next[kClasses], counts[kWarps][kClasses];
-  const int first = blockIdx.x * p.units_at_once * p.tiles_per_unit;
-  const int end = min(first + p.units_at_once * p.tiles_per_unit, p.units * p.tiles_per_unit);
+  __shared__ int next[kClasses], heavy_before, heavy_all, counts[kWarps][kClasses];
+  const int tiles = p.units * p.tiles_per_unit, first = blockIdx.x * p.units_at_once * p.tiles_per_unit;
+  const int end = min(first + p.units_at_once * p.tiles_per_unit, tiles);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (threadIdx.x == 0) {
     total = 0.0f;
+    heavy_before = heavy_all = 0;
     if (blockIdx.x == 0) *p.counter = 0;
   }
   if (threadIdx.x < kClasses) next[threadIdx.x] = 0;
   __syncthreads();
   float sum = 0.0f;
-  for (int i = first + threadIdx.x; i < end; i += kThreads) sum += tile_weight(p, i);
+  for (int i = threadIdx.x; i < tiles; i += kThreads) sum += tile_weight(p, i);
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
   if (lane == 0) atomicAdd(&total, sum);
   __syncthreads();
-  const float mean = total / static_cast<float>(max(end - first, 1));
-  const auto class_of = [&](int i) { return i < end ? weight_class(tile_weight(p, i), mean) : kClasses; };
-  for (int start = first; start < end; start += kThreads) {
-    const int own = class_of(start + threadIdx.x);
-    const unsigned same = __match_any_sync(kAllLanes, own);
-    if (own < kClasses && lane == __ffs(same) - 1) atomicAdd(&next[own], __popc(same));
+  const float mean = total / static_cast<float>(max(tiles, 1));
+  const auto class_of = [&](int i, int limit) {
+    return i < limit ? weight_class(tile_weight(p, i), mean) : kClasses;
+  };
+  for (int start = 0; start < tiles; start += kThreads) {
+    const int i = start + threadIdx.x, own = class_of(i, tiles);
+    const unsigned heavy = __ballot_sync(kAllLanes, own < kHeavyClasses);
+    const unsigned before = __ballot_sync(kAllLanes, own < kHeavyClasses && i < first);
+    if (lane == 0 && heavy != 0) {
+      atomicAdd(&heavy_all, __popc(heavy));
+      atomicAdd(&heavy_before, __popc(before));
+    }
+    const unsigned same = __match_any_sync(kAllLanes, i >= first && i < end ? own : kClasses);
+    if (own < kClasses && i >= first && i < end && lane == __ffs(same) - 1) atomicAdd(&next[own], __popc(same));
   }
   __syncthreads();
-  if (threadIdx.x == 0) {  // where each class begins
-    int begin = first;
+  if (threadIdx.x == 0) {  // where each class of the group begins
+    int heavy = heavy_before, light = heavy_all + first - heavy_before;
     for (int c = 0; c < kClasses; c++) {
+      int& begin = c < kHeavyClasses ? heavy : light;
       const int count = next[c];
       next[c] = begin;
       begin += count;
@@ -68,7 +82,7 @@ __global__ void __launch_bounds__(kThreads) order_kernel(const TileOrderPlan p) 
   __syncthreads();
   for (int start = first; start < end; start += kThreads) {
     const int i = start + threadIdx.x;
-    const int own = class_of(i);
+    const int own = class_of(i, end);
     if (lane < kClasses) counts[warp][lane] = 0;
     __syncwarp();
     const unsigned same = __match_any_sync(kAllLanes, own), below = (1u << lane) - 1;

@@ -1,5 +1,6 @@
-// The order in which tiles of unequal work are taken: heaviest first, so that what is left at the end is short; group of
-// heads after group of heads, so that the keys and values at work stay in L2.
+// The order in which tiles of unequal work are taken: those of several times the mean first, whatever their head, so that
+// what is left at the end is short; then group of heads after group of heads, so that the keys and values at work stay in
+// L2, the heavier ones of a group first.
 #pragma once
 
 #include <cstdint>
