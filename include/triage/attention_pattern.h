@@ -47,8 +47,8 @@ class AttentionPattern {
   AttentionPattern& operator=(AttentionPattern&&) noexcept;
 
   /// From a mask of blocks.
-  /// @param mask bool or uint8 [batch or 1, heads or kv_heads or 1, ceil(seqlen_q / block_q), ceil(seqlen_k / block_k)],
-  ///   contiguous, host or CUDA memory: 0 not attended, 1 (true) listed, 2 listed and full.
+  /// @param mask bool or uint8 [batch or 1, heads or kv_heads or 1, ceil(seqlen_q / block_q), ceil(seqlen_k /
+  ///   block_k)], contiguous, host or CUDA memory: 0 not attended, 1 (true) listed, 2 listed and full.
   /// @param seqlen_q, seqlen_k lengths of the sequences (with cu_seqlens: max_seqlen_q, max_seqlen_k).
   /// @param block_q, block_k 64 or 128 each.
   static AttentionPattern from_mask(const DLTensor& mask, std::int64_t seqlen_q, std::int64_t seqlen_k, int block_q,

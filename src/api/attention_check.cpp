@@ -395,8 +395,8 @@ class AttentionChecker {
   static void check_pattern_size(const char* field, std::int64_t given, std::int64_t expected, bool varlen,
                                  const char* option) {
     if (given == expected) return;
-    fail_argument("options.pattern has " + std::string(field) + " " + number(given) + ", accepted: " +
-                  number(expected) + ", " + (varlen ? option : "as in the call"));
+    fail_argument("options.pattern has " + std::string(field) + " " + number(given) +
+                  ", accepted: " + number(expected) + ", " + (varlen ? option : "as in the call"));
   }
 
   // The small arrays: outputs must not touch them either.
@@ -459,9 +459,8 @@ class BackwardChecker : AttentionChecker {
  public:
   BackwardChecker(const AttentionBackwardInputs& inputs, const AttentionBackwardOutputs& outputs,
                   const AttentionOptions& options, GradientOrder order)
-      : AttentionChecker(Direction::backward, required(inputs.q, "q"), required(inputs.k, "k"),
-                         required(inputs.v, "v"), required(inputs.o, "o"), &required(inputs.lse, "lse"),
-                         backward_options(options)) {
+      : AttentionChecker(Direction::backward, required(inputs.q, "q"), required(inputs.k, "k"), required(inputs.v, "v"),
+                         required(inputs.o, "o"), &required(inputs.lse, "lse"), backward_options(options)) {
     if (problem_.heads == 0 && problem_.kv_heads > 0) {
       fail_argument("q has 0 heads, but k has " + number(problem_.kv_heads) + "; accepted: heads of q for those of k");
     }

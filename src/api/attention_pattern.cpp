@@ -44,9 +44,7 @@ Size check_size(std::int64_t seqlen_q, std::int64_t seqlen_k, int block_q, int b
   return {seqlen_q, seqlen_k, block_q, block_k};
 }
 
-Size size_of(const AttentionPatternData& data) {
-  return {data.seqlen_q, data.seqlen_k, data.block_q, data.block_k};
-}
+Size size_of(const AttentionPatternData& data) { return {data.seqlen_q, data.seqlen_k, data.block_q, data.block_k}; }
 
 // [batch or 1, heads or kv_heads or 1, ...]: the leading dimensions, which the call's are compared with later.
 struct Stack {
@@ -67,7 +65,8 @@ bool is_byte(const DLTensor& tensor) {
 
 const std::uint8_t* check_bytes(const char* name, const DLTensor& tensor, int ndim) {
   check_shape_fields(name, tensor, ndim);
-  if (!is_byte(tensor)) fail_argument(std::string(name) + " is " + dtype_text(tensor.dtype) + ", accepted: bool, uint8");
+  if (!is_byte(tensor))
+    fail_argument(std::string(name) + " is " + dtype_text(tensor.dtype) + ", accepted: bool, uint8");
   check_contiguous(name, tensor);
   return static_cast<const std::uint8_t*>(check_data(name, tensor));
 }
@@ -189,8 +188,8 @@ struct ListSource {
     for (std::int64_t row = 0; row < rows; row++) {
       const std::int64_t count = list.counts.data == nullptr ? list.width : load_index(list.counts, row);
       if (count < 0 || count > list.width) {
-        fail_argument(std::string(counts_name) + " holds " + std::to_string(count) + " in row " +
-                      std::to_string(row) + ", accepted: 0 to " + std::to_string(list.width));
+        fail_argument(std::string(counts_name) + " holds " + std::to_string(count) + " in row " + std::to_string(row) +
+                      ", accepted: 0 to " + std::to_string(list.width));
       }
       for (std::int64_t i = 0; i < count; i++) {
         const std::int64_t column = load_index(list.indices, row * list.width + i);
@@ -250,15 +249,15 @@ struct CsrSource {
       const std::int64_t begin = load_index(crow, i);
       const bool first = i % (size.rows() + 1) == 0;
       if (begin < 0 || begin > entries || (!first && begin < load_index(crow, i - 1))) {
-        fail_argument("crow_indices holds " + std::to_string(begin) + " at " + std::to_string(i) +
-                      ", accepted: 0 to " + std::to_string(entries) + ", never falling within a mask");
+        fail_argument("crow_indices holds " + std::to_string(begin) + " at " + std::to_string(i) + ", accepted: 0 to " +
+                      std::to_string(entries) + ", never falling within a mask");
       }
     }
     for (std::int64_t i = 0; i < entries; i++) {
       const std::int64_t column = load_index(col, i);
       if (column < 0 || column >= size.cols()) {
-        fail_argument("col_indices holds " + std::to_string(column) + " at " + std::to_string(i) +
-                      ", accepted: 0 to " + std::to_string(size.cols() - 1));
+        fail_argument("col_indices holds " + std::to_string(column) + " at " + std::to_string(i) + ", accepted: 0 to " +
+                      std::to_string(size.cols() - 1));
       }
     }
   }
@@ -391,8 +390,8 @@ void AttentionPattern::set_elements(const DLTensor& index, const DLTensor& eleme
   if (!on_cuda(data.device->dl)) {
     for (std::int64_t i = 0; i < data.mask.count(); i++) {
       if (plan.index[i] >= -1 && plan.index[i] < n) continue;
-      fail_argument("index holds " + std::to_string(plan.index[i]) + " at " + std::to_string(i) +
-                    ", accepted: -1 to " + std::to_string(n - 1));
+      fail_argument("index holds " + std::to_string(plan.index[i]) + " at " + std::to_string(i) + ", accepted: -1 to " +
+                    std::to_string(n - 1));
     }
   }
   const DeviceGuard guard(data.device->dl);

@@ -52,16 +52,16 @@ struct BitRow {
   }
 };
 
-/// One block of a walk over several rows, packed into a word: bits 0 to 3 say which rows attend it, bits 4 to 7 which of
-/// those in full, bit 8 that the walk is over after it; the block's number stands above.
+/// One block of a walk over several rows, packed into a word: bits 0 to 3 say which rows attend it, bits 4 to 7 which
+/// of those in full, bit 8 that the walk is over after it; the block's number stands above.
 namespace walk {
 constexpr int kFullShift = 4, kBlockShift = 9;
 constexpr std::uint32_t kLast = 1u << 8;
 }  // namespace walk
 
-/// The blocks that some of up to kRows rows of bits attend, from the last to the first. A whole warp walks together: each
-/// lane makes the entry of one bit of a word, so that a step is a shuffle (one thread alone would take longer for an entry
-/// than tensor cores for its block).
+/// The blocks that some of up to kRows rows of bits attend, from the last to the first. A whole warp walks together:
+/// each lane makes the entry of one bit of a word, so that a step is a shuffle (one thread alone would take longer for
+/// an entry than tensor cores for its block).
 /// @tparam kBlock 64 or 128 columns: with 128, two bits are one block.
 template <int kRows, int kBlock>
 class RowsWalk {
@@ -151,8 +151,8 @@ __device__ __forceinline__ RowsWalk<kRows, 64> walk_queries(const AttentionMask&
           BlockRange{0, (seqlen_q + 63) / 64}};
 }
 
-/// Sets logits to -inf where a query's word says so; columns as in mask_logits. `key` is that of this lane's first column
-/// within the block of 64.
+/// Sets logits to -inf where a query's word says so; columns as in mask_logits. `key` is that of this lane's first
+/// column within the block of 64.
 template <int kCount>
 __device__ __forceinline__ void mask_elements(float (&s)[kCount], const std::uint64_t (&words)[2], int key) {
   static_assert(kCount == 32, "64 keys");

@@ -2,23 +2,23 @@
 //
 // A CTA owns a block of kBlockN keys of one head of K and V, and walks over the blocks of kBlockM queries that attend
 // it, those of all query heads that share that head. Products are transposed (S^T = K Q^T, dP^T = V dO^T): P^T and dS^T
-// then lie in registers as the left operands of dV += P^T dO and dK += dS^T Q want them, and only dS goes through shared
-// memory, for dQ = dS K. A warp owns kKeyTiles x 16 keys and 1 / kDimWarps of the columns of dK and dV (above head_dim
-// 128 registers would not hold all of them; S and dP are then computed by each of kDimWarps warps).
+// then lie in registers as the left operands of dV += P^T dO and dK += dS^T Q want them, and only dS goes through
+// shared memory, for dQ = dS K. A warp owns kKeyTiles x 16 keys and 1 / kDimWarps of the columns of dK and dV (above
+// head_dim 128 registers would not hold all of them; S and dP are then computed by each of kDimWarps warps).
 //
 // dQ is summed in fp32 over the blocks of keys, in the workspace, as the fragments lie in registers; finish_kernel
-// scales and stores it. With `ordered`, CTAs take turns in the order of their keys (a counter for each head and block of
-// queries), so that results repeat bitwise. A turn is looked for at the beginning of a step and passed on in the middle
-// of the next one, when the additions have long arrived: nobody waits for a load or a fence. (With both at the end of
-// the step: 15 to 40% more time.) A CTA waits only for CTAs of smaller blockIdx, which have started.
+// scales and stores it. With `ordered`, CTAs take turns in the order of their keys (a counter for each head and block
+// of queries), so that results repeat bitwise. A turn is looked for at the beginning of a step and passed on in the
+// middle of the next one, when the additions have long arrived: nobody waits for a load or a fence. (With both at the
+// end of the step: 15 to 40% more time.) A CTA waits only for CTAs of smaller blockIdx, which have started.
 //
 // | barrier of a step | after it                                                                        |
 // |-------------------|---------------------------------------------------------------------------------|
 // | first             | Q, dO of this step are there; nobody reads those of the step before, or its dS   |
 // | second            | dS is there; the turn of this step has come; additions of the step before are out |
 //
-// With a block-sparse mask, a CTA owns one block of 64 keys and walks over the blocks of queries that attend it. Its turn
-// at a block of dQ is the number of blocks of keys before its own that those queries attend.
+// With a block-sparse mask, a CTA owns one block of 64 keys and walks over the blocks of queries that attend it. Its
+// turn at a block of dQ is the number of blocks of keys before its own that those queries attend.
 //
 // The method is FlashAttention-2's (Dao, arXiv 2307.08691): one pass over (keys, queries) with S and P computed anew.
 #pragma once
@@ -516,8 +516,9 @@ template <typename C>
 __global__ void __launch_bounds__(C::kThreads, C::kCtas)
     backward_kernel(const __grid_constant__ BackwardParams params) {
   extern __shared__ __align__(128) std::uint8_t shared[];
-  // Groups of heads one after the other, so that their queries and dQ stay in L2; within a group, all heads' first block
-  // of keys, then all their second ones: a CTA's turn at dQ comes after those of CTAs that have started long before.
+  // Groups of heads one after the other, so that their queries and dQ stay in L2; within a group, all heads' first
+  // block of keys, then all their second ones: a CTA's turn at dQ comes after those of CTAs that have started long
+  // before.
   const Sequences& s = params.sequences;
   const int kv_heads = s.heads / s.kv_group, heads = s.batch * kv_heads;
   const int group = blockIdx.x / (params.heads_at_once * params.key_tiles);

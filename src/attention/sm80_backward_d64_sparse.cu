@@ -4,8 +4,8 @@
 namespace triage::attention::sm80 {
 
 template void launch_backward_shape<BackwardShape::sparse, 64, DType::float16>(const AttentionBackwardCall& call,
-                                                                         const BackwardPlan& plan);
+                                                                               const BackwardPlan& plan);
 template void launch_backward_shape<BackwardShape::sparse, 64, DType::bfloat16>(const AttentionBackwardCall& call,
-                                                                          const BackwardPlan& plan);
+                                                                                const BackwardPlan& plan);
 
 }  // namespace triage::attention::sm80

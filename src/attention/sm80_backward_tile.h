@@ -60,13 +60,13 @@ struct BackwardParams {
   int head_dim, head_dim_v;
   bool aligned16;  ///< all of these allow 16-byte accesses
   bool ordered;
-  bool last_keys_first;     ///< the order of CTAs
-  bool last_queries_first;  ///< the order of a CTA's steps
+  bool last_keys_first;        ///< the order of CTAs
+  bool last_queries_first;     ///< the order of a CTA's steps
   int key_tiles, query_tiles;  ///< of the longest sequence
   int heads_at_once;
-  int* turns;       ///< [heads][rows / kBlockM], zeros: how many CTAs have added to a block of dQ
+  int* turns;          ///< [heads][rows / kBlockM], zeros: how many CTAs have added to a block of dQ
   AttentionMask mask;  ///< used if C::kSparse
-  float* d_q_sums;  ///< [heads][rows / kBlockM][warps][tiles][32 lanes][4]; zeros unless ordered
+  float* d_q_sums;     ///< [heads][rows / kBlockM][warps][tiles][32 lanes][4]; zeros unless ordered
 };
 
 /// Blocks of keys that some query of a block attends, or of queries that attend some key of a block: the same pairs.

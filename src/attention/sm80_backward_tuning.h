@@ -49,10 +49,10 @@ inline std::uint8_t* turns_in(void* workspace, const BackwardPlan& plan) {
   return static_cast<std::uint8_t*>(workspace) + 2 * plan.row_bytes;
 }
 
-/// Who comes first where CTAs take turns at dQ. If queries do not look ahead, a block of keys is attended by the queries
-/// from its own on. Last keys first: each CTA begins with rows to which nobody else has to add before, and none waits;
-/// but the longest CTAs come last, which leaves multiprocessors idle at the end. Last queries first: the longest CTAs
-/// come first, and follow each other down the same rows. H100, TFLOP/s, causal, head_dim 64 / 128 / 256:
+/// Who comes first where CTAs take turns at dQ. If queries do not look ahead, a block of keys is attended by the
+/// queries from its own on. Last keys first: each CTA begins with rows to which nobody else has to add before, and none
+/// waits; but the longest CTAs come last, which leaves multiprocessors idle at the end. Last queries first: the longest
+/// CTAs come first, and follow each other down the same rows. H100, TFLOP/s, causal, head_dim 64 / 128 / 256:
 /// | keys  | last keys first | last queries first | neither         |
 /// |-------|-----------------|--------------------|-----------------|
 /// | 1024  | 182 / 174 / 131 | 160 / 157 / 118    | 119 / 117 / 102 |

@@ -13,9 +13,9 @@ struct WalkBlock {
   bool listed, full;  ///< in the row that this warp works for
 };
 
-/// Walks over the blocks that at least one of a CTA's rows of bits lists, from the last to the first. Warps walk each on
-/// their own, and all see the same blocks. A lane holds a word, so that 1024 blocks cost one load; words come from L2,
-/// and empty ones cost nothing.
+/// Walks over the blocks that at least one of a CTA's rows of bits lists, from the last to the first. Warps walk each
+/// on their own, and all see the same blocks. A lane holds a word, so that 1024 blocks cost one load; words come from
+/// L2, and empty ones cost nothing.
 class BlockWalk {
  public:
   /// @param words of a row of bits; 0: nothing to walk over.
@@ -55,8 +55,8 @@ class BlockWalk {
   static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
 
   int words_, group_, word_;
-  std::uint32_t waiting_;                         ///< the group's words that hold bits and are still to come
-  std::uint32_t rest_, own_, full_;               ///< of the word at work; `rest_`: bits still to come
+  std::uint32_t waiting_;                          ///< the group's words that hold bits and are still to come
+  std::uint32_t rest_, own_, full_;                ///< of the word at work; `rest_`: bits still to come
   std::uint32_t lane_any_, lane_own_, lane_full_;  ///< this lane's word of the group
 };
 

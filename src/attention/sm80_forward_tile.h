@@ -59,7 +59,7 @@ struct ForwardParams : ResultParams {
   bool heaviest_first;
   const std::int32_t* block_table;
   std::int64_t block_table_stride;
-  int page_shift;  ///< log2 of the page size
+  int page_shift;                  ///< log2 of the page size
   AttentionMask mask;              ///< used if C::kSparse
   const std::int32_t* tile_order;  ///< likewise: which tile a CTA takes, the heaviest first
   int splits;

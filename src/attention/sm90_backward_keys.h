@@ -47,9 +47,9 @@ namespace triage::attention::sm90 {
 
 /// @tparam kHeadDim of all tensors; smaller ones are padded with zeros by TMA.
 /// @tparam kCapped with softcap.
-/// @tparam kSparse with a block-sparse mask: a whole warp walks over the blocks of queries that attend some of the tile's
-///   keys, and describes each to the consumers in an entry (block_mask.h); a tile without any has one entry, which nobody
-///   attends, without data.
+/// @tparam kSparse with a block-sparse mask: a whole warp walks over the blocks of queries that attend some of the
+///   tile's keys, and describes each to the consumers in an entry (block_mask.h); a tile without any has one entry,
+///   which nobody attends, without data.
 template <typename ElementT, int kHeadDimT, int kBlockMT, bool kCappedT, bool kSparseT>
 struct KeyGradientConfig {
   using Element = ElementT;
@@ -95,7 +95,7 @@ struct KeyGradientParams {
   float scale;       ///< of d_k
   device::Softcap softcap;
   AttentionTensor d_k, d_v;
-  AttentionMask mask;               ///< kSparse
+  AttentionMask mask;              ///< kSparse
   const std::int32_t* tile_order;  ///< kSparse, see sm90_backward_tiles.h
 };
 
@@ -432,8 +432,8 @@ class KeyConsumer {
       if constexpr (C::kSparse) {
         if (full_) mask = Mask(tile_.get(&KeyTile::seqlen_q), tile_.get(&KeyTile::seqlen_k), kNoWindow, kNoWindow);
         if (element_ >= 0) {
-          const std::uint64_t* const words = params_.mask.elements_by_key + element_ * std::int64_t{64} +
-                                             16 * (threadIdx.x / 32 % 4) + lane_ / 4;
+          const std::uint64_t* const words =
+              params_.mask.elements_by_key + element_ * std::int64_t{64} + 16 * (threadIdx.x / 32 % 4) + lane_ / 4;
 #pragma unroll
           for (int i = 0; i < 2; i++) bits[i] = words[8 * i] >> lane_ % 4 * 2;
         }

@@ -56,7 +56,8 @@ struct BackwardLaunch {
                          problem.varlen_k ? problem.total_k : problem.seqlen_k, problem.kv_heads, head_dim, rows,
                          kv_sliced);
   }
-  /// The order of a pass's tiles, `rows_per_tile` rows of `bits` each, of `units` heads a sequence (of Q, or of K and V).
+  /// The order of a pass's tiles, `rows_per_tile` rows of `bits` each, of `units` heads a sequence (of Q, or of K and
+  /// V).
   const std::int32_t* order_tiles(const BlockBits& bits, int rows_per_tile, int tiles_per_unit, int units,
                                   int units_at_once, std::size_t place_of_order, std::int32_t* counter) const {
     const AttentionMask& mask = call.forward.mask;

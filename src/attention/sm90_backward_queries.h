@@ -39,8 +39,8 @@
 namespace triage::attention::sm90 {
 
 /// @tparam kHeadDim of all tensors; smaller ones are padded with zeros by TMA. @tparam kCapped with softcap.
-/// @tparam kSparse with a block-sparse mask: a whole warp walks over its blocks and describes each to the consumers in an
-///   entry (block_mask.h); a tile without blocks has one entry, which nobody attends, without data.
+/// @tparam kSparse with a block-sparse mask: a whole warp walks over its blocks and describes each to the consumers in
+///   an entry (block_mask.h); a tile without blocks has one entry, which nobody attends, without data.
 template <typename ElementT, int kHeadDimT, int kBlockNT, int kStagesT, bool kCappedT, bool kSparseT>
 struct QueryGradientConfig {
   using Element = ElementT;
@@ -82,7 +82,7 @@ struct QueryGradientParams {
   float scale;       ///< of d_q
   device::Softcap softcap;
   AttentionTensor d_q;
-  AttentionMask mask;               ///< kSparse
+  AttentionMask mask;              ///< kSparse
   const std::int32_t* tile_order;  ///< kSparse, see sm90_tiles.h
 };
 
@@ -169,8 +169,8 @@ __device__ __forceinline__ void produce_keys(QueryGradientStorage<C>& storage, c
     };
     if constexpr (C::kSparse) {
       const Mask window(tile.seqlen_q, tile.seqlen_k, order.window_left, order.window_right);
-      auto blocks = walk_keys<C::kGroups, C::kBlockN>(
-          params.mask, mask_number(params.mask, tile.batch, tile.head), window, tile.row, tile.seqlen_q);
+      auto blocks = walk_keys<C::kGroups, C::kBlockN>(params.mask, mask_number(params.mask, tile.batch, tile.head),
+                                                      window, tile.row, tile.seqlen_q);
       std::uint32_t entry = 0, next = 0;
       const bool data = blocks.next(entry);
 #pragma unroll 1
@@ -254,8 +254,8 @@ class QueryConsumer {
 #pragma unroll 1
     do {
       ptx::mbarrier_wait(ptx::shared_address(&storage_.k_barriers.full[state_.slot]), state_.parity);
-      entry = __shfl_sync(
-          0xffffffffu, *reinterpret_cast<const volatile std::uint32_t*>(&storage_.entries[state_.slot]), 0);
+      entry =
+          __shfl_sync(0xffffffffu, *reinterpret_cast<const volatile std::uint32_t*>(&storage_.entries[state_.slot]), 0);
       if (entry >> group_ & 1) {
         block_ = static_cast<int>(entry >> walk::kBlockShift);
         full_ = entry >> (walk::kFullShift + group_) & 1;

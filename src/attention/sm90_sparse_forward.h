@@ -1,12 +1,12 @@
 // Block-sparse attention forward on Hopper: the products, softmax and epilogue of sm90_forward.h under another walk.
 //
 // Each warpgroup has 64 queries and thereby one row of the mask's bits. The producer walks over the blocks of keys that
-// some warpgroup of the tile attends, and says in the entry of each slot which do: the others let the slot pass. So each
-// block comes from L2 once a tile, and warpgroups multiply nothing that is not listed.
+// some warpgroup of the tile attends, and says in the entry of each slot which do: the others let the slot pass. So
+// each block comes from L2 once a tile, and warpgroups multiply nothing that is not listed.
 //
-// As in the dense kernel, a block's logits are multiplied together with the values of the block before. A warpgroup that
-// passes over blocks meanwhile keeps the slot of its values, and the others can run ahead by the slots of a ring only:
-// so after kStages - 1 passed blocks the pending values are multiplied alone.
+// As in the dense kernel, a block's logits are multiplied together with the values of the block before. A warpgroup
+// that passes over blocks meanwhile keeps the slot of its values, and the others can run ahead by the slots of a ring
+// only: so after kStages - 1 passed blocks the pending values are multiplied alone.
 //
 // | warps               | role     | work                                                                           |
 // |---------------------|----------|--------------------------------------------------------------------------------|
@@ -47,8 +47,8 @@ using TileWalk = RowsWalk<C::kGroups, C::kBlockN>;
 template <typename C>
 __device__ __forceinline__ TileWalk<C> walk_of(const SparseForwardParams& params, const Tile& tile) {
   const Mask window(tile.seqlen_q, tile.seqlen_k, params.order.window_left, params.order.window_right);
-  return walk_keys<C::kGroups, C::kBlockN>(params.mask, mask_number(params.mask, tile.batch, tile.head), window, tile.row,
-                                           tile.seqlen_q);
+  return walk_keys<C::kGroups, C::kBlockN>(params.mask, mask_number(params.mask, tile.batch, tile.head), window,
+                                           tile.row, tile.seqlen_q);
 }
 
 /// The warp that takes tiles and brings queries, keys and entries.
@@ -197,7 +197,8 @@ class SparseConsumer : Consumer<C> {
       this->fetch();
       const bool more = tile_.row >= 0;
       if (more) read_entry();
-      if (more && pending && attends()) {  // the next tile's first logits and this one's last values; O under the logits
+      if (more && pending &&
+          attends()) {  // the next tile's first logits and this one's last values; O under the logits
         this->wait_v();
         this->take_turn();
         this->multiply_values();
@@ -355,7 +356,8 @@ class SparseConsumer : Consumer<C> {
   }
 
   __device__ __forceinline__ void mask_elements_of_block() {
-    const std::int64_t row = mask_number(mask_, tile_.batch, tile_.head) * mask_.by_query.rows + tile_.row / 64 + group_;
+    const std::int64_t row =
+        mask_number(mask_, tile_.batch, tile_.head) * mask_.by_query.rows + tile_.row / 64 + group_;
     const int entry = mask_.element_index[row * mask_.by_key.rows + block_];
     if (entry < 0) return;
     const std::uint64_t* const words = mask_.elements + std::int64_t{entry} * 64 + warp_row_ + lane_ / 4;
@@ -375,7 +377,8 @@ class SparseConsumer : Consumer<C> {
 
 template <typename C>
 __global__ void __launch_bounds__(C::kThreads, 1)
-    sparse_forward_kernel(const __grid_constant__ ForwardMaps maps, const __grid_constant__ SparseForwardParams params) {
+    sparse_forward_kernel(const __grid_constant__ ForwardMaps maps,
+                          const __grid_constant__ SparseForwardParams params) {
   extern __shared__ __align__(1024) std::uint8_t shared[];
   auto& storage = *reinterpret_cast<ForwardStorage<C>*>(shared);
   if (threadIdx.x == 0) {

@@ -1,15 +1,15 @@
 // attention_backward on the CPU: the gradients that attention.h writes down.
 //
-// Three passes, each over tasks that own what they write, so that results depend neither on the number of threads nor on
-// who runs a task:
-//   1. delta = rowsum(d_o * o) - d_lse, one value a query row, into the workspace; then d_sinks, a sum over it per head.
-//   2. d_k and d_v: a task is a tile of up to 96 keys of one sequence and one KV head. Query rows pass by 128 at a time;
-//      with GQA those of all heads of that KV head stand side by side (row = query * group + head in the group), which
-//      sums their gradients on the way.
+// Three passes, each over tasks that own what they write, so that results depend neither on the number of threads nor
+// on who runs a task:
+//   1. delta = rowsum(d_o * o) - d_lse, one value a query row, into the workspace; then d_sinks, a sum over it per
+//   head. 2. d_k and d_v: a task is a tile of up to 96 keys of one sequence and one KV head. Query rows pass by 128 at
+//      a time; with GQA those of all heads of that KV head stand side by side (row = query * group + head in the
+//      group), which sums their gradients on the way.
 //   3. d_q: a task is a tile of up to 128 such rows; keys pass by 96 at a time.
 // Passes 2 and 3 both compute S = Q K^T and dP = d_o V^T anew: seven products instead of five, and nothing to add up
-// between threads. With a block-sparse mask a task of pass 2 takes one block of 64 keys, what passes by is gathered from
-// the blocks that the mask lists, and only heads with the same mask stand side by side.
+// between threads. With a block-sparse mask a task of pass 2 takes one block of 64 keys, what passes by is gathered
+// from the blocks that the mask lists, and only heads with the same mask stand side by side.
 // P = exp(logit - lse) and dS = P * (dP - delta) stay in the precision of the sums.
 #include <cmath>
 #include <cstddef>

@@ -1,5 +1,5 @@
-// The oracle of attention's backward: what rows of d_q, d_k, d_v and d_sinks should be, pair by pair from the formulas of
-// attention.h. O and lse are inputs like any other. It shares no mask, no tile and no address arithmetic with the
+// The oracle of attention's backward: what rows of d_q, d_k, d_v and d_sinks should be, pair by pair from the formulas
+// of attention.h. O and lse are inputs like any other. It shares no mask, no tile and no address arithmetic with the
 // kernels.
 #pragma once
 

@@ -1,5 +1,5 @@
-// The backward oracle's loops (see attention_backward_oracle.h), compiled once per instruction set so that a check takes
-// seconds. One pair of a query and a key at a time, everything computed anew for each.
+// The backward oracle's loops (see attention_backward_oracle.h), compiled once per instruction set so that a check
+// takes seconds. One pair of a query and a key at a time, everything computed anew for each.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -201,8 +201,8 @@ class PairComputer {
     pair.plain_p = rounded(plain_p);
     pair.plain_d_s = rounded(plain_p * (d_p.plain - static_cast<Plain>(delta.plain)) * plain_slope);
 
-    // Errors to be expected: a sum of n products in any order is off by about sqrt(n) / 2 roundings of its partial sums;
-    // an exponential by as much of itself as its argument is off, and a few roundings more.
+    // Errors to be expected: a sum of n products in any order is off by about sqrt(n) / 2 roundings of its partial
+    // sums; an exponential by as much of itself as its argument is off, and a few roundings more.
     const double unit = std::is_same_v<Storage, double> ? 0x1p-53 : 0x1p-24;
     const double stored = std::is_same_v<Storage, Half> ? 0x1p-11 : std::is_same_v<Storage, BFloat16> ? 0x1p-8 : unit;
     const double size = static_cast<double>(forward_.softmax_scale) * logit.size;
@@ -212,8 +212,8 @@ class PairComputer {
     pair.d_s_error = d_s * (stored / std::sqrt(3.0) + unit * argument) +
                      unit * weight * (4 + std::sqrt(p.head_dim_v) / 2) * (d_p.size + delta.size);
     if (p.softcap > 0) pair.d_s_error += unit * (8 + size) * weight * std::fabs(static_cast<double>(difference));
-    // float16 has no number between 0 and 2^-24, float none worth the name below 2^-126 (units may flush there). A kernel
-    // may hold P in the dtype when it forms dS.
+    // float16 has no number between 0 and 2^-24, float none worth the name below 2^-126 (units may flush there). A
+    // kernel may hold P in the dtype when it forms dS.
     const double quantum = std::is_same_v<Storage, Half> ? 0x1p-26 : std::is_same_v<Storage, double> ? 0 : 0x1p-126;
     pair.p_error += quantum;
     pair.d_s_error += quantum * (1 + std::fabs(static_cast<double>(difference)));

@@ -1,4 +1,5 @@
-// The bits of an AttentionPattern in GPU memory. A mask of 32 heads x 256 x 256 blocks is 2 MB of bytes and 1 MB of bits.
+// The bits of an AttentionPattern in GPU memory. A mask of 32 heads x 256 x 256 blocks is 2 MB of bytes and 1 MB of
+// bits.
 #include <cuda_runtime.h>
 
 #include "device/attention_pattern_build.h"
@@ -96,9 +97,8 @@ __global__ void __launch_bounds__(kThreads) element_index_kernel(const ElementsP
     const std::int64_t row = i / plan.cols64, m = row / plan.rows64;
     const int q = static_cast<int>(row - m * plan.rows64);
     const std::int32_t entry = plan.index[(m * plan.rows + q / plan.factor_q) * plan.cols + k / plan.factor_k];
-    plan.index64[i] = entry < 0 || entry >= plan.entries
-                          ? -1
-                          : entry * parts + q % plan.factor_q * plan.factor_k + k % plan.factor_k;
+    plan.index64[i] =
+        entry < 0 || entry >= plan.entries ? -1 : entry * parts + q % plan.factor_q * plan.factor_k + k % plan.factor_k;
   }
 }
 

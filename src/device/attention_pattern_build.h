@@ -1,12 +1,11 @@
-// Building the bits of an AttentionPattern where they live: functions ending in _cpu work on host memory, those in _cuda
-// enqueue on a stream of the current device and neither allocate nor synchronise. Twins give identical results.
+// Building the bits of an AttentionPattern where they live: functions ending in _cpu work on host memory, those in
+// _cuda enqueue on a stream of the current device and neither allocate nor synchronise. Twins give identical results.
 //
 // Every source becomes a mask of blocks first, one byte each (0 none, 1 listed, 2 full), and then bits.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-
 
 namespace triage {
 
@@ -66,8 +65,8 @@ struct ElementsPlan {
   std::int32_t rows = 0, cols = 0;
   int factor_q = 1, factor_k = 1;
   int rows64 = 0, cols64 = 0;
-  std::int32_t* index64 = nullptr;           ///< [masks][rows64][cols64]
-  std::uint64_t* by_query = nullptr;         ///< [entries * factor_q * factor_k][64]
+  std::int32_t* index64 = nullptr;    ///< [masks][rows64][cols64]
+  std::uint64_t* by_query = nullptr;  ///< [entries * factor_q * factor_k][64]
   std::uint64_t* by_key = nullptr;
 };
 void build_elements_cpu(const ElementsPlan& plan);

@@ -24,8 +24,9 @@ __device__ int tile_weight(const TileOrderPlan& p, int number) {
   return weight;
 }
 
-// Which class of weight: a step is a factor of the square root of 2, the mean in the middle. Classes are coarse, because
-// order within one is that of heads and rows: neighbours share keys and values in L2, which a finer order would undo.
+// Which class of weight: a step is a factor of the square root of 2, the mean in the middle. Classes are coarse,
+// because order within one is that of heads and rows: neighbours share keys and values in L2, which a finer order would
+// undo.
 __device__ int weight_class(int weight, float mean) {
   if (weight == 0 || mean == 0.0f) return kClasses - 1;
   return min(max(kClasses / 2 - __float2int_rn(2.0f * log2f(weight / mean)), 0), kClasses - 1);
@@ -55,9 +56,7 @@ __global__ void __launch_bounds__(kThreads) order_kernel(const TileOrderPlan p) 
   if (lane == 0) atomicAdd(&total, sum);
   __syncthreads();
   const float mean = total / static_cast<float>(max(tiles, 1));
-  const auto class_of = [&](int i, int limit) {
-    return i < limit ? weight_class(tile_weight(p, i), mean) : kClasses;
-  };
+  const auto class_of = [&](int i, int limit) { return i < limit ? weight_class(tile_weight(p, i), mean) : kClasses; };
   for (int start = 0; start < tiles; start += kThreads) {
     const int i = start + threadIdx.x, own = class_of(i, tiles);
     const unsigned heavy = __ballot_sync(kAllLanes, own < kHeavyClasses);

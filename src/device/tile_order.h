@@ -1,14 +1,14 @@
-// The order in which tiles of unequal work are taken: those of several times the mean first, whatever their head, so that
-// what is left at the end is short; then group of heads after group of heads, so that the keys and values at work stay in
-// L2, the heavier ones of a group first.
+// The order in which tiles of unequal work are taken: those of several times the mean first, whatever their head, so
+// that what is left at the end is short; then group of heads after group of heads, so that the keys and values at work
+// stay in L2, the heavier ones of a group first.
 #pragma once
 
 #include <cstdint>
 
 namespace triage {
 
-/// Tiles of `rows_per_tile` rows of masks, of `units` heads: of Q (heads_per_unit 1), or of K and V, each of which stands
-/// for heads_per_unit heads of Q.
+/// Tiles of `rows_per_tile` rows of masks, of `units` heads: of Q (heads_per_unit 1), or of K and V, each of which
+/// stands for heads_per_unit heads of Q.
 struct TileOrderPlan {
   const std::int32_t* counts = nullptr;  ///< [masks][rows]: the work of a row
   int rows = 0;

@@ -66,9 +66,9 @@ struct BlockBits {
   int rows = 0, row_words = 0;
 };
 
-/// The block-sparse mask of a call. Query i of a sequence attends key j only if the block (i / 64, j / 64) is listed, and
-/// is full or lets the pair pass: the window of the call does, and the bit of the element does, where the block has one.
-/// The lengths of the sequence cut full blocks, too.
+/// The block-sparse mask of a call. Query i of a sequence attends key j only if the block (i / 64, j / 64) is listed,
+/// and is full or lets the pair pass: the window of the call does, and the bit of the element does, where the block has
+/// one. The lengths of the sequence cut full blocks, too.
 struct AttentionMask {
   static constexpr int kBlock = 64;
   BlockBits by_query, by_key;     ///< rows are blocks of queries; of keys
