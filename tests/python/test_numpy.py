@@ -155,6 +155,35 @@ def test_attention_sequences(rng):
         close(o[b:b + 1], attention_reference(q[b:b + 1], keys, values)[0], "float64")
 
 
+def test_block_sparse_attention(rng):
+    """Each attended set of keys on its own: a query block's result is attention over its blocks' keys alone."""
+    q, k, v = (rng.standard_normal((1, length, heads, 8)) for length, heads in ((130, 4), (200, 2), (200, 2)))
+    mask = (rng.random((1, 4, 3, 4)) < 0.5).astype(np.uint8)
+    mask[0, 0, 0], mask[0, 1, 2] = 0, 1
+    pattern = tk.AttentionPattern.from_mask(mask, 130, 200)
+    for _ in range(2):
+        o, lse = tk.block_sparse_attention(q, k, v, pattern, return_lse=True)
+        assert np.array_equal(pattern.mask(), mask)
+        for head in range(4):
+            for row in range(3):
+                queries = slice(64 * row, min(64 * row + 64, 130))
+                keys = np.repeat(mask[0, head, row], 64)[:200].astype(bool)
+                if not keys.any():
+                    assert not o[0, queries, head].any() and np.isneginf(lse[0, head, queries]).all()
+                    continue
+                right, right_lse = attention_reference(q[:, queries, head:head + 1], k[:, keys, head // 2:head // 2 + 1],
+                                                       v[:, keys, head // 2:head // 2 + 1])
+                close(o[:, queries, head:head + 1], right, "float64")
+                close(lse[:, head:head + 1, queries], right_lse, "float32")
+        mask = np.ascontiguousarray(mask[:, ::-1])  # another mask into the same pattern
+        counts = mask.sum(-1, dtype=np.int64)
+        pattern.update_lists(np.argsort(1 - mask, -1, kind="stable"), counts=counts)
+    with pytest.raises(tk.Error, match="seqlen_q"):
+        tk.attention(q[:, 1:], k, v, pattern=pattern)
+    loaded = pickle.loads(pickle.dumps(pattern))
+    assert np.array_equal(loaded.mask(), mask) and loaded.block_size == (64, 64)
+
+
 def test_pattern(rng):
     mask = rng.random((5, 7)) < 0.4
     pattern = tk.BlockPattern.from_mask(mask, 32, (150, 220))
