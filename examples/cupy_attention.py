@@ -1,4 +1,4 @@
-"""Block-sparse attention on CuPy arrays, forward, on CuPy's current stream: nothing is copied and PyTorch is not needed.
+"""Block-sparse attention on CuPy arrays, forward, on CuPy's current stream, without copies and without PyTorch.
 
     pip install . cupy-cuda13x
     python examples/cupy_attention.py [--tokens 4096] [--density 0.25]
@@ -40,8 +40,8 @@ def main(arguments=None):
     o, lse = tk.block_sparse_attention(q, k, v, pattern, return_lse=True)
     seen = mask.repeat(kBlock, 2).repeat(kBlock, 3)[:, :, :options.tokens, :options.tokens]
     error = float(cupy.abs(o - dense_attention(q, k, v, seen)).max())
-    print(f"{pattern}: {100 * pattern.density():.1f}% of the blocks by {tk.last_kernel()}, largest difference from dense "
-          f"attention {error:.2g}")
+    print(f"{pattern}: {100 * pattern.density():.1f}% of the blocks by {tk.last_kernel()}, largest difference from "
+          f"dense attention {error:.2g}")
     if not error < 1e-2:
         sys.exit("the results differ")
     return error

@@ -3,8 +3,8 @@
     pip install . jax
     python examples/jax_attention.py [--tokens 1024] [--top 4]
 
-On the host triage_kernels reads JAX's arrays and gives NumPy's. In a GPU's memory a JAX array becomes a PyTorch tensor through
-DLPack first, and the result a JAX array in the same way (that way is untested).
+On the host triage_kernels reads JAX's arrays and gives NumPy's. In a GPU's memory a JAX array becomes a PyTorch tensor
+through DLPack first, and the result a JAX array in the same way (that way is untested).
 """
 
 import argparse
@@ -40,8 +40,8 @@ def attention_in_jit(q, k, v, pattern):
 
 
 def best_blocks(q, k, top):
-    """int32 [1, heads, blocks, top]: the blocks of keys whose mean has the largest product with the mean query, the last of
-    them the query's own; those behind it are none (-1)."""
+    """int32 [1, heads, blocks, top]: the blocks of keys whose mean has the largest product with the mean query, the
+    last of them the query's own; those behind it are none (-1)."""
     means = [x.reshape(x.shape[0], -1, kBlock, *x.shape[2:]).mean(2).transpose(0, 2, 1, 3) for x in (q, k)]
     scores = means[0] @ means[1].swapaxes(2, 3)
     blocks = jnp.arange(scores.shape[-1])
@@ -73,7 +73,8 @@ def main(arguments=None):
     mask = np.repeat(np.repeat(blocks, kBlock, 2), kBlock, 3)
     right = jax.nn.dot_product_attention(q, k, v, mask=jnp.asarray(mask), is_causal=True)
     error = float(jnp.abs(attention(q, k, v, pattern) - right).max())
-    print(f"{pattern}: {100 * pattern.density():.1f}% of the blocks, largest difference from dense attention {error:.2g}")
+    print(f"{pattern}: {100 * pattern.density():.1f}% of the blocks, largest difference from dense attention "
+          f"{error:.2g}")
     errors = [error]
     if on_host:
         traced = jax.jit(lambda *qkv: attention_in_jit(*qkv, pattern))(q, k, v)

@@ -3,10 +3,11 @@
     pip install '.[torch]'
     python examples/prefill_layer.py [--tokens 65536] [--density 0.1] [--block 128] [--device cuda]
 
-Weights are random. Dense: torch.matmul (cuBLAS) and SDPA (cuDNN's kernel where there is one). Sparse: of every weight and of
-the causal scores of every head, the share `--density` of blocks: triage_kernels.sparse_linear and block_sparse_attention.
-Both share what is neither (RMSNorm, RoPE, SwiGLU's product, residuals), under torch.compile on a GPU. A few rows of the sparse
-layer are computed again in float32 with dense products under the same masks; the program fails if they differ.
+Weights are random. Dense: torch.matmul (cuBLAS) and SDPA (cuDNN's kernel where there is one). Sparse: of every weight
+and of the causal scores of every head, the share `--density` of blocks: triage_kernels.sparse_linear and
+block_sparse_attention. Both share what is neither (RMSNorm, RoPE, SwiGLU's product, residuals), under torch.compile on
+a GPU. A few rows of the sparse layer are computed again in float32 with dense products under the same masks; the
+program fails if they differ.
 """
 
 import argparse
@@ -120,13 +121,14 @@ class Sparse:
             # The same number of blocks in every row of blocks, at random places.
             scores = torch.rand(-(-rows // block), -(-cols // block), device=device)
             kept = scores.topk(max(1, round(density * scores.shape[1])), 1).indices
-            pattern = tk.BlockPattern.from_mask(torch.zeros_like(scores, dtype=torch.bool).scatter_(1, kept, True), block,
-                                                (rows, cols))
+            mask = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, kept, True)
+            pattern = tk.BlockPattern.from_mask(mask, block, (rows, cols))
             values = torch.randn(pattern.nnz_blocks, block, block, dtype=dtype, device=device)
             values *= (kept.shape[1] * block)**-0.5
             self.weights[name] = values, pattern
-        self.pattern = tk.AttentionPattern.from_mask(causal_blocks(shape.heads, tokens, density, max(block, 64), device), tokens,
-                                                     tokens, max(block, 64))
+        block = max(block, 64)
+        self.pattern = tk.AttentionPattern.from_mask(causal_blocks(shape.heads, tokens, density, block, device), tokens,
+                                                     tokens, block)
 
     def linear(self, name, x, bias=None):
         return tk.sparse_linear(x, self.weights[name], bias)
@@ -143,8 +145,8 @@ class Sparse:
 
 
 def causal_blocks(heads, tokens, density, block, device):
-    """uint8 [1, heads, blocks, blocks]: the diagonal (1: causal), and before it at random so many (2: full) that the share
-    `density` of the causal blocks is attended."""
+    """uint8 [1, heads, blocks, blocks]: the diagonal (1: causal), and before it at random so many (2: full) that the
+    share `density` of the causal blocks is attended."""
     n = -(-tokens // block)
     causal = n * (n + 1) // 2
     chance = max(0.0, density * causal - n) / max(1, causal - n)
@@ -243,7 +245,7 @@ def measure(x, common, layers, repeats, warm_up):
 
 
 def check(x, common, sparse, output, attended, rows):
-    """Relative errors (attention's result, the layer's change of x) of some rows against float32 with dense products."""
+    """Relative errors (attention's result, the layer's change of x) of some rows against dense float32."""
     shape = common.shape
 
     def normed(tensor, weight):
@@ -279,7 +281,8 @@ def main(arguments=None, shape=Shape()):
     parser.add_argument("--density", type=float, default=0.1, help="share of blocks that are kept; default %(default)s")
     parser.add_argument("--block", type=int, default=128, choices=(16, 32, 64, 128),
                         help="block of the weights; of attention too, there at least 64")
-    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), help="default bfloat16, on the CPU float32")
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"),
+                        help="default bfloat16, on the CPU float32")
     parser.add_argument("--repeats", type=int, help="default 5, on the CPU 1")
     parser.add_argument("--rows", type=int, default=16, help="rows that are checked; default %(default)s")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile (the CPU's default)")
@@ -303,8 +306,8 @@ def main(arguments=None, shape=Shape()):
         share = sparse.pattern.density() * n * n / (n * (n + 1) / 2)
         print(f"{tokens} tokens, {str(dtype)[6:]}, {torch.cuda.get_device_name() if cuda else 'CPU'}, PyTorch "
               f"{torch.__version__}; SDPA's kernel: {dense.backend.name if dense.backend else 'its own choice'}")
-        print(f"density of the weights {options.density:.3g} (blocks of {options.block}), of causal attention {share:.3g} "
-              f"(blocks of {sparse.pattern.block_size[0]})")
+        print(f"density of the weights {options.density:.3g} (blocks of {options.block}), of causal attention "
+              f"{share:.3g} (blocks of {sparse.pattern.block_size[0]})")
         print(f"{'ms':>10} {'sparse':>10} {'dense':>10} {'ratio':>7}")
         for part in PARTS:
             print(f"{part:>10} {sparse_parts[part]:10.3f} {dense_parts[part]:10.3f} "

@@ -1,13 +1,13 @@
-"""Block-sparse attention over a video-shaped sequence: a window in space and time plus the best blocks, against dense attention.
+"""Block-sparse attention over a video-shaped sequence (a window and the best blocks) against dense attention.
 
     pip install '.[torch]' matplotlib
-    python examples/video_attention.py [--frames 16 --height 48 --width 80] [--top 16] [--device cuda] [--plot video.png]
+    python examples/video_attention.py [--frames 16 --height 48 --width 80] [--top 16] [--device cuda]
 
-Tokens are put in the order of tiles (4 frames x 4 rows x 4 columns, 64 tokens; with --block 128 twice as wide), so that a block
-of scores joins two neighbourhoods. Every query tile attends the tiles around it and, in each head, the `--top` tiles whose mean
-key has the largest product with its mean query. Queries and keys are synthetic: they tell where a token is and to which of some
-moving objects it belongs, as a diffusion model's do; what belongs together may be far apart in time, where a window alone does
-not reach.
+Tokens are put in the order of tiles (4 frames x 4 rows x 4 columns, 64 tokens; with --block 128 twice as wide), so that
+a block of scores joins two neighbourhoods. Every query tile attends the tiles around it and, in each head, the `--top`
+tiles whose mean key has the largest product with its mean query. Queries and keys are synthetic: they tell where a
+token is and to which of some moving objects it belongs, as a diffusion model's do; what belongs together may be far
+apart in time, where a window alone does not reach.
 """
 
 import argparse
@@ -76,8 +76,8 @@ def synthetic(video, heads, dim, dtype, objects=12):
 
 def best_tiles(q, k, block, top):
     """int64 [1, heads, tiles, top]: for each query tile the key tiles by the product of their means."""
-    means = [tensor.unflatten(1, (-1, block)).float().mean(2).transpose(1, 2) for tensor in (q, k)]  # [1, heads, tiles, dim]
-    return (means[0] @ means[1].transpose(2, 3)).topk(top).indices
+    q, k = (tensor.unflatten(1, (-1, block)).float().mean(2).transpose(1, 2) for tensor in (q, k))
+    return (q @ k.transpose(2, 3)).topk(top).indices
 
 
 def with_window(window, chosen):
@@ -143,10 +143,12 @@ def plot(path, video, mask, errors):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    for name, on_cpu, on_gpu in (("frames", 8, 16), ("height", 16, 48), ("width", 24, 80), ("heads", 2, 16), ("dim", 64, 128)):
+    for name, on_cpu, on_gpu in (("frames", 8, 16), ("height", 16, 48), ("width", 24, 80), ("heads", 2, 16),
+                                 ("dim", 64, 128)):
         parser.add_argument(f"--{name}", type=int, help=f"default {on_gpu}, on the CPU {on_cpu}")
         parser.set_defaults(**{f"{name}_": (on_cpu, on_gpu)})
-    parser.add_argument("--block", type=int, default=64, choices=(64, 128), help="tokens of a tile; default %(default)s")
+    parser.add_argument("--block", type=int, default=64, choices=(64, 128),
+                        help="tokens of a tile; default %(default)s")
     parser.add_argument("--window", type=int, nargs=3, default=(1, 1, 1), metavar=("FRAMES", "ROWS", "COLUMNS"),
                         help="reach of the window in tiles to each side; default 1 1 1")
     parser.add_argument("--top", type=int, default=16, help="tiles beside the window; default %(default)s")
@@ -178,7 +180,8 @@ def main(arguments=None):
 
         window = video.window(options.window)
         chosen = best_tiles(q, k, options.block, top)
-        masks = {"window": 2 * window.to(torch.uint8)[None, None], f"top {top}": with_window(torch.zeros_like(window), chosen),
+        masks = {"window": 2 * window.to(torch.uint8)[None, None],
+                 f"top {top}": with_window(torch.zeros_like(window), chosen),
                  f"window + {top}": with_window(window, chosen)}
         errors = {}
         for name, mask in masks.items():
@@ -193,8 +196,8 @@ def main(arguments=None):
         print(f"choosing tiles takes {choose_ms:.3f} ms, putting them into the pattern {update_ms:.3f} ms")
 
         # The kernel itself: with every block attended it is dense attention.
-        everything = tk.AttentionPattern.from_mask(torch.full((tiles, tiles), 2, dtype=torch.uint8, device=device), video.tokens,
-                                                   video.tokens, options.block)
+        everything = tk.AttentionPattern.from_mask(torch.full((tiles, tiles), 2, dtype=torch.uint8, device=device),
+                                                   video.tokens, video.tokens, options.block)
         exact = relative_error(tk.block_sparse_attention(q, k, v, everything), dense)
         print(f"with every tile attended the error is {exact:.2g}")
         if not exact < (2e-2 if cuda else 1e-4):

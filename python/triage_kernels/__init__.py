@@ -1,4 +1,5 @@
-"""Triage's kernels in Python: block-sparse products and attention for PyTorch tensors, NumPy arrays and what speaks DLPack.
+"""Triage's kernels in Python: block-sparse products and attention for PyTorch tensors, NumPy arrays and what speaks
+DLPack.
 
     sparse_linear, spmm, sddmm, attention    functions; for PyTorch also operators (torch.ops.triage)
     block_sparse_attention                   likewise
@@ -6,7 +7,8 @@
     AttentionPattern                         which blocks of attention's scores are attended
     BlockSparseLinear, prune_                modules (PyTorch)
     kernels, last_kernel, cuda_device_count  what the library can do here, and what ran
-    Error                                    and its subclasses: ValueError, NotImplementedError, MemoryError, RuntimeError
+    Error                                    and its subclasses: ValueError, NotImplementedError, MemoryError,
+                                             RuntimeError
 
 PyTorch is imported only where it is used. docs/python.md has examples.
 """
@@ -22,9 +24,10 @@ from ._pattern import BlockPattern
 linear = sparse_linear
 
 __all__ = [
-    "AttentionPattern", "BlockPattern", "BlockSparseLinear", "CudaError", "Error", "InternalError", "InvalidArgumentError",
-    "OutOfMemoryError", "UnsupportedError", "attention", "block_sparse_attention", "cuda_device_count", "kernels",
-    "last_kernel", "library_version", "linear", "prune_", "sddmm", "sparse_linear", "spmm"
+    "AttentionPattern", "BlockPattern", "BlockSparseLinear", "CudaError", "Error", "InternalError",
+    "InvalidArgumentError", "OutOfMemoryError", "UnsupportedError", "attention", "block_sparse_attention",
+    "cuda_device_count", "kernels", "last_kernel", "library_version", "linear", "prune_", "sddmm", "sparse_linear",
+    "spmm"
 ]
 
 

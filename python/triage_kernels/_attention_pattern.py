@@ -12,18 +12,18 @@ from ._pattern import BlockPattern, _call, _device_of, _host, adapter_of, is_tor
 
 
 class AttentionPattern:
-    """Which blocks of the scores q k^T are attended: one mask for all, one a head (of q, or of k and v), or one a sequence
-    and head.
+    """Which blocks of the scores q k^T are attended: one mask for all, one a head (of q, or of k and v), or one a
+    sequence and head.
 
     Query i attends key j if the block (i // block_q, j // block_k) is listed, and either the block is *full*, or the
-    call's causal mask and window let it and, where the block has a mask of elements, that is true. The ends of sequences
-    always cut. A query that attends nothing gives 0 and lse = -inf.
+    call's causal mask and window let it and, where the block has a mask of elements, that is true. The ends of
+    sequences always cut. A query that attends nothing gives 0 and lse = -inf.
 
     Made by `from_mask`, `from_lists`, `from_topk`, `from_csr`, `from_pattern`, `from_block_mask` (FlexAttention) or
-    `from_fa4` where the arrays are: on a GPU nothing comes to the host (but for what evaluates a mask_mod). `update_mask`,
-    `update_lists` and `update_csr` put other blocks in their place without allocating or waiting, and can be captured in a
-    CUDA graph. block_size is 64, 128 or (block_q, block_k); seqlen_q and seqlen_k are lengths in elements (max_seqlen_q and
-    max_seqlen_k of packed sequences).
+    `from_fa4` where the arrays are: on a GPU nothing comes to the host (but for what evaluates a mask_mod).
+    `update_mask`, `update_lists` and `update_csr` put other blocks in their place without allocating or waiting, and
+    can be captured in a CUDA graph. block_size is 64, 128 or (block_q, block_k); seqlen_q and seqlen_k are lengths in
+    elements (max_seqlen_q and max_seqlen_k of packed sequences).
 
     `batch`, `heads`, `seqlen_q`, `seqlen_k`, `block_size` (a pair), `has_elements`, `mask()`, `density()`.
     """
@@ -72,24 +72,25 @@ class AttentionPattern:
         return cls._make("triage_attention_pattern_from_mask", arrays, [mask], seqlen_q, seqlen_k, block_size)
 
     @classmethod
-    def from_lists(cls, indices, seqlen_q, seqlen_k, block_size=64, *, counts=None, full_indices=None, full_counts=None):
-        """From lists of key blocks, one a query block: int32 or int64 [batch or 1, heads or kv_heads or 1, q_blocks, n],
-        negative ones are none. counts [.., q_blocks]: how many of each list count. full_indices, full_counts: blocks that
-        are attended in full, likewise."""
+    def from_lists(cls, indices, seqlen_q, seqlen_k, block_size=64, *, counts=None, full_indices=None,
+                   full_counts=None):
+        """From lists of key blocks, one a query block: int32 or int64 [batch or 1, heads or kv_heads or 1, q_blocks,
+        n], negative ones are none. counts [.., q_blocks]: how many of each list count. full_indices, full_counts:
+        blocks that are attended in full, likewise."""
         arrays = adapter_of(indices)
         return cls._make("triage_attention_pattern_from_lists", arrays,
                          _lists(arrays, indices, counts, full_indices, full_counts), seqlen_q, seqlen_k, block_size)
 
     @classmethod
     def from_topk(cls, indices, seqlen_q, seqlen_k, block_size=64):
-        """From the k best key blocks of each query block, [batch or 1, heads or kv_heads or 1, q_blocks, k], as topk gives
-        them: in any order."""
+        """From the k best key blocks of each query block, [batch or 1, heads or kv_heads or 1, q_blocks, k], as topk
+        gives them: in any order."""
         return cls.from_lists(indices, seqlen_q, seqlen_k, block_size)
 
     @classmethod
     def from_csr(cls, crow_indices, col_indices, seqlen_q, seqlen_k, block_size=64):
-        """From CSR arrays (int32 or int64) with a row for each query block of each mask: crow_indices [batch or 1, heads or
-        kv_heads or 1, q_blocks + 1], positions in col_indices [entries]."""
+        """From CSR arrays (int32 or int64) with a row for each query block of each mask: crow_indices [batch or 1,
+        heads or kv_heads or 1, q_blocks + 1], positions in col_indices [entries]."""
         arrays = adapter_of(crow_indices)
         return cls._make("triage_attention_pattern_from_csr", arrays, _csr(arrays, crow_indices, col_indices), seqlen_q,
                          seqlen_k, block_size)
@@ -106,8 +107,8 @@ class AttentionPattern:
 
     @classmethod
     def from_block_mask(cls, block_mask, seqlen_q=None, seqlen_k=None):
-        """From a BlockMask of torch.nn.attention.flex_attention with blocks of 64 or 128: full blocks become full, partial
-        ones get the elements for which mask_mod is true (the number of those blocks is read on the host).
+        """From a BlockMask of torch.nn.attention.flex_attention with blocks of 64 or 128: full blocks become full,
+        partial ones get the elements for which mask_mod is true (the number of those blocks is read on the host).
 
         mask_mod is called with int64 tensors of several dimensions that broadcast with each other, not under vmap. The
         lengths are the BlockMask's; where PyTorch does not keep them there (before 2.6), give them."""
@@ -121,14 +122,15 @@ class AttentionPattern:
     @classmethod
     def from_fa4(cls, mask_block_cnt, mask_block_idx, full_block_cnt=None, full_block_idx=None, *, seqlen_q, seqlen_k,
                  block_size=128, mask_mod=None):
-        """From FlashAttention-4's block tensors: counts [batch, heads, q_blocks] and indices [batch, heads, q_blocks, n] of
-        blocks that are masked in part, and of those that are not. mask_mod(b, h, q_idx, kv_idx), in PyTorch, says which
-        elements of the former are attended (see from_block_mask); without it the call's causal mask and window do."""
+        """From FlashAttention-4's block tensors: counts [batch, heads, q_blocks] and indices [batch, heads, q_blocks,
+        n] of blocks that are masked in part, and of those that are not. mask_mod(b, h, q_idx, kv_idx), in PyTorch, says
+        which elements of the former are attended (see from_block_mask); without it the call's causal mask and window
+        do."""
         pattern = cls.from_lists(mask_block_idx, seqlen_q, seqlen_k, block_size, counts=mask_block_cnt,
                                  full_indices=full_block_idx, full_counts=full_block_cnt)
         if mask_mod is not None:
             if not is_torch(mask_block_idx):
-                raise InvalidArgumentError("mask_mod is given with arrays that are no PyTorch tensors, accepted: PyTorch's")
+                raise InvalidArgumentError("mask_mod is given with arrays that are no PyTorch tensors, accepted: those")
             from . import _torch_masks
             _torch_masks.evaluate(pattern, mask_mod)
         return pattern
@@ -188,16 +190,19 @@ class AttentionPattern:
     # ---- What it holds ----
 
     def mask(self):
-        """The blocks as from_mask takes them: a new uint8 array [batch, heads, q_blocks, k_blocks], where the pattern is."""
+        """The blocks as from_mask takes them: a new uint8 array [batch, heads, q_blocks, k_blocks], where the pattern
+        is."""
         arrays = adapter_of(self._like)
-        shape = (self.batch, self.heads, -(-self.seqlen_q // self.block_size[0]), -(-self.seqlen_k // self.block_size[1]))
+        shape = (self.batch, self.heads, -(-self.seqlen_q // self.block_size[0]),
+                 -(-self.seqlen_k // self.block_size[1]))
         mask = arrays.empty(shape, self._like, arrays.uint8)
         self._write_mask(arrays, mask)
         return mask
 
     def _write_mask(self, arrays, mask):
         with _device_of(mask), _Views(arrays, "", [mask]) as views:
-            _library.check(_library.library().triage_attention_pattern_to_mask(self.handle, *views, arrays.stream(mask)))
+            _library.check(_library.library().triage_attention_pattern_to_mask(
+                self.handle, *views, arrays.stream(mask)))
 
     def density(self):
         """The share of blocks that are listed; read on the host."""
@@ -219,8 +224,8 @@ class AttentionPattern:
 
     def _elements(self):
         if self.has_elements and self.blocks is None:
-            raise InvalidArgumentError("a pattern of arrays other than PyTorch's does not keep its elements; make it anew "
-                                       "from them")
+            raise InvalidArgumentError("a pattern of arrays other than PyTorch's does not keep its elements; make it "
+                                       "anew from them")
         return self.element_index, self.elements
 
     def __reduce__(self):

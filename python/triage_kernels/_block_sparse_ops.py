@@ -1,11 +1,12 @@
-"""The operators torch.ops.triage.block_sparse_attention and its gradient, as ops.py has the others. A pattern travels as its
-mask of blocks and masks of elements; _torch_masks finds what the library made of them."""
+"""The operators torch.ops.triage.block_sparse_attention and its gradient, as ops.py has the others. A pattern travels
+as its mask of blocks and masks of elements; _torch_masks finds what the library made of them."""
 
 import torch
 
 from ._functions import check_attention_dimensions, lse_shape
 from ._torch_masks import lookup
-from .ops import fake, library, register_autocast, register_gradient, run_attention, run_attention_backward, second_gradient
+from .ops import (fake, library, register_autocast, register_gradient, run_attention, run_attention_backward,
+                  second_gradient)
 
 _ARGUMENTS = ("Tensor blocks, Tensor? element_index, Tensor? elements, Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, "
               "Tensor? sinks, SymInt seqlen_q, SymInt seqlen_k, int block_q, int block_k, SymInt max_seqlen_q, "
@@ -19,20 +20,21 @@ library.define("block_sparse_attention_backward(Tensor d_o, Tensor? d_lse, Tenso
 def _settings(cu_seqlens_q, cu_seqlens_k, sinks, max_seqlen_q, max_seqlen_k, softmax_scale, causal, window_left,
               window_right, softcap, deterministic):
     """What run_attention takes."""
-    return (cu_seqlens_q, cu_seqlens_k, None, None, sinks, max_seqlen_q, max_seqlen_k, softmax_scale, causal, window_left,
-            window_right, softcap, 0, deterministic)
+    return (cu_seqlens_q, cu_seqlens_k, None, None, sinks, max_seqlen_q, max_seqlen_k, softmax_scale, causal,
+            window_left, window_right, softcap, 0, deterministic)
 
 
-def _block_sparse_attention(q, k, v, blocks, element_index, elements, cu_seqlens_q, cu_seqlens_k, sinks, seqlen_q, seqlen_k,
-                            block_q, block_k, *rest):
+def _block_sparse_attention(q, k, v, blocks, element_index, elements, cu_seqlens_q, cu_seqlens_k, sinks, seqlen_q,
+                            seqlen_k, block_q, block_k, *rest):
     return run_attention(q, k, v, *_settings(cu_seqlens_q, cu_seqlens_k, sinks, *rest),
                          pattern=lookup(blocks, element_index, elements, seqlen_q, seqlen_k, (block_q, block_k)))
 
 
 def _block_sparse_attention_backward(d_o, d_lse, q, k, v, o, lse, blocks, element_index, elements, cu_seqlens_q,
                                      cu_seqlens_k, sinks, seqlen_q, seqlen_k, block_q, block_k, *rest):
+    pattern = lookup(blocks, element_index, elements, seqlen_q, seqlen_k, (block_q, block_k))
     return run_attention_backward(d_o, d_lse, q, k, v, o, lse, *_settings(cu_seqlens_q, cu_seqlens_k, sinks, *rest),
-                                  pattern=lookup(blocks, element_index, elements, seqlen_q, seqlen_k, (block_q, block_k)))
+                                  pattern=pattern)
 
 
 for _name, _function in (("block_sparse_attention", _block_sparse_attention),

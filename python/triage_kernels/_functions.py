@@ -22,8 +22,8 @@ def sparse_linear(x, w, bias=None, *, activation="none"):
 
     x [..., in] and bias [out] share the dtype of w's values: float16 or bfloat16, on the CPU float32 and float64 as
     well. w is (values [nnz_blocks, block, block], BlockPattern), a SciPy BSR matrix or a torch.sparse_bsr tensor.
-    activation is "none", "relu", "gelu" (the exact one) or "silu". Returns [..., out]. Differentiable by x, the values and
-    bias; with "gelu" and "silu" the backward computes the product anew, as activation checkpointing does.
+    activation is "none", "relu", "gelu" (the exact one) or "silu". Returns [..., out]. Differentiable by x, the values
+    and bias; with "gelu" and "silu" the backward computes the product anew, as activation checkpointing does.
     """
     if is_torch(x):
         return _torch_functions().sparse_linear(x, w, bias, activation)
@@ -32,7 +32,8 @@ def sparse_linear(x, w, bias=None, *, activation="none"):
     x = arrays.array_of("x", x)
     values = arrays.contiguous(arrays.array_of("values", values))
     if len(x.shape) == 0 or x.shape[-1] != pattern.shape[1]:
-        raise InvalidArgumentError(f"x has the shape {tuple(x.shape)}, accepted: [..., {pattern.shape[1]}], the columns of w")
+        raise InvalidArgumentError(f"x has the shape {tuple(x.shape)}, accepted: [..., {pattern.shape[1]}], the columns "
+                                   "of w")
     flat = arrays.rows(x.reshape(-1, x.shape[-1]) if x.shape[-1] else x.reshape(_product(x.shape[:-1]), 0))
     y = arrays.empty((flat.shape[0], pattern.shape[0]), flat)
     bias = None if bias is None else arrays.contiguous(arrays.array_of("bias", bias))
@@ -61,8 +62,8 @@ def spmm(a, b, *, c=None, alpha=1.0, beta=0.0):
 def sddmm(x, y, pattern, *, layout="x_yt", values=None, alpha=1.0, beta=0.0):
     """alpha * (x @ y.T or x.T @ y, at the blocks of `pattern`) + beta * values, as values [nnz_blocks, block, block].
 
-    layout "x_yt": x [M, D], y [N, D]; "xt_y": x [D, M], y [D, N]. Padding of ragged blocks becomes 0. Returns a new array.
-    Differentiable by x, y and values.
+    layout "x_yt": x [M, D], y [N, D]; "xt_y": x [D, M], y [D, N]. Padding of ragged blocks becomes 0. Returns a new
+    array. Differentiable by x, y and values.
     """
     if not isinstance(pattern, BlockPattern):
         raise InvalidArgumentError(f"pattern is a {type(pattern).__name__}, accepted: a BlockPattern")
@@ -82,17 +83,17 @@ def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), sof
     """softmax(softmax_scale * q k^T + mask) v.
 
     q [batch, seqlen_q, heads, head_dim], k [batch, seqlen_k, kv_heads, head_dim], v [batch, seqlen_k, kv_heads,
-    head_dim_v], any strides with inner stride 1: for tensors [batch, heads, seqlen, dim] pass q.transpose(1, 2). heads is
-    a multiple of kv_heads; head dims are multiples of 8 up to 256. Returns [batch, seqlen_q, heads, head_dim_v], with
-    return_lse also the float32 log of the sum of exponentials [batch, heads, seqlen_q].
+    head_dim_v], any strides with inner stride 1: for tensors [batch, heads, seqlen, dim] pass q.transpose(1, 2). heads
+    is a multiple of kv_heads; head dims are multiples of 8 up to 256. Returns [batch, seqlen_q, heads, head_dim_v],
+    with return_lse also the float32 log of the sum of exponentials [batch, heads, seqlen_q].
 
     causal: query i sees key j <= i + seqlen_k - seqlen_q. window: (left, right) limits around that diagonal, -1 none.
     softmax_scale: None is 1/sqrt(head_dim). softcap: logits become softcap * tanh(logit / softcap). sinks: float32
     [heads], one more logit each that has no value. cu_seqlens_q, cu_seqlens_k: int32 [batch + 1], packed sequences: q
-    [total_q, heads, head_dim] and so on, with max_seqlen_q, max_seqlen_k. seqused_k (int32 [batch]) and block_table (int32
-    [batch, max_pages]): caches, forward only. num_splits: parts of the keys, 0 lets the library choose. deterministic:
-    whether the backward is bitwise repeatable. pattern: an AttentionPattern, see `block_sparse_attention`. Differentiable
-    by q, k, v and sinks, through both results.
+    [total_q, heads, head_dim] and so on, with max_seqlen_q, max_seqlen_k. seqused_k (int32 [batch]) and block_table
+    (int32 [batch, max_pages]): caches, forward only. num_splits: parts of the keys, 0 lets the library choose.
+    deterministic: whether the backward is bitwise repeatable. pattern: an AttentionPattern, see
+    `block_sparse_attention`. Differentiable by q, k, v and sinks, through both results.
     """
     if pattern is not None and type(pattern) is not AttentionPattern:
         raise InvalidArgumentError(f"pattern is a {type(pattern).__name__}, accepted: an AttentionPattern")
@@ -103,8 +104,8 @@ def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), sof
     scale = _softmax_scale(softmax_scale)
     if is_torch(q):
         o, lse = _torch_functions().attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks,
-                                            max_seqlen_q, max_seqlen_k, scale, causal, window_left, window_right, softcap,
-                                            num_splits, deterministic, pattern)
+                                            max_seqlen_q, max_seqlen_k, scale, causal, window_left, window_right,
+                                            softcap, num_splits, deterministic, pattern)
         return (o, lse) if return_lse else o
     arrays = adapter_of(q)
     q, k, v = (arrays.rows(arrays.array_of(name, value)) for name, value in (("q", q), ("k", k), ("v", v)))
@@ -120,14 +121,15 @@ def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), sof
     return (o, lse) if return_lse else o
 
 
-def block_sparse_attention(q, k, v, pattern, *, causal=False, softmax_scale=None, window=(-1, -1), softcap=0.0, sinks=None,
-                           cu_seqlens_q=None, cu_seqlens_k=None, max_seqlen_q=0, max_seqlen_k=0, deterministic=True,
-                           return_lse=False):
-    """`attention` over the blocks of scores that `pattern` (an AttentionPattern for these lengths, on their device) lists.
+def block_sparse_attention(q, k, v, pattern, *, causal=False, softmax_scale=None, window=(-1, -1), softcap=0.0,
+                           sinks=None, cu_seqlens_q=None, cu_seqlens_k=None, max_seqlen_q=0, max_seqlen_k=0,
+                           deterministic=True, return_lse=False):
+    """`attention` over the blocks of scores that `pattern` (an AttentionPattern for these lengths, on their device)
+    lists.
 
     causal and window cut blocks that are listed, but not those that are full. A query that attends nothing gives 0 and
-    lse = -inf (with a sink: the sink). All else is as in `attention`; there are no caches. Differentiable by q, k, v and
-    sinks, through both results; the pattern must not be updated between the forward and the backward.
+    lse = -inf (with a sink: the sink). All else is as in `attention`; there are no caches. Differentiable by q, k, v
+    and sinks, through both results; the pattern must not be updated between the forward and the backward.
     """
     if pattern is None:
         raise InvalidArgumentError("pattern is None, accepted: an AttentionPattern")

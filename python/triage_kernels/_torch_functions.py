@@ -62,18 +62,18 @@ def sddmm(x, y, pattern, layout, values, alpha, beta):
     return _ops.sddmm(x, y, pattern.crow_indices, pattern.col_indices, pattern.block_size, layout, values, alpha, beta)
 
 
-def attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale,
-              causal, window_left, window_right, softcap, num_splits, deterministic, pattern):
-    settings = (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale, causal,
-                window_left, window_right, softcap, num_splits, deterministic)
+def attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k,
+              softmax_scale, causal, window_left, window_right, softcap, num_splits, deterministic, pattern):
+    settings = (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale,
+                causal, window_left, window_right, softcap, num_splits, deterministic)
     if _direct(q, k, v, sinks):
         return ops.run_attention(q, k, v, *settings, pattern=pattern)
     check_attention_dimensions(q, k, v, cu_seqlens_q is not None, cu_seqlens_k is not None)
     if pattern is None:
         return _ops.attention(q, k, v, *settings)
     if pattern.blocks is None:
-        raise InvalidArgumentError("pattern was made from arrays that are no PyTorch tensors, accepted with tensors that "
-                                   "want a gradient and under torch.compile: one that was")
+        raise InvalidArgumentError("pattern was made from arrays that are no PyTorch tensors, accepted with tensors "
+                                   "that want a gradient and under torch.compile: one that was")
     for name, value in (("seqused_k", seqused_k), ("block_table", block_table)):
         if value is not None:
             raise InvalidArgumentError(f"{name} is given with a pattern, accepted: one of them")
@@ -81,5 +81,5 @@ def attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks
         raise InvalidArgumentError(f"num_splits is {num_splits}, accepted with a pattern: 0 or 1")
     return _ops.block_sparse_attention(q, k, v, pattern.blocks, pattern.element_index, pattern.elements, cu_seqlens_q,
                                        cu_seqlens_k, sinks, pattern.seqlen_q, pattern.seqlen_k, *pattern.block_size,
-                                       max_seqlen_q, max_seqlen_k, softmax_scale, causal, window_left, window_right, softcap,
-                                       deterministic)
+                                       max_seqlen_q, max_seqlen_k, softmax_scale, causal, window_left, window_right,
+                                       softcap, deterministic)

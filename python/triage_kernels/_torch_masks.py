@@ -1,10 +1,10 @@
 """From plain tensors to the library's attention pattern: how an AttentionPattern travels through a PyTorch operator.
 
-Operators take the mask of blocks, and the masks of elements where there are any, so that torch.compile, torch.export and
-autograd see plain tensors. Here the mask of blocks finds the AttentionPattern that owns it, by the memory that it shows;
-where nobody owns it (a program that was exported, a copy), one is made from the tensors and kept while they live and are
-not written to. An update of a pattern counts as a write to its mask: PyTorch then refuses a backward that needs the blocks
-from before.
+Operators take the mask of blocks, and the masks of elements where there are any, so that torch.compile, torch.export
+and autograd see plain tensors. Here the mask of blocks finds the AttentionPattern that owns it, by the memory that it
+shows; where nobody owns it (a program that was exported, a copy), one is made from the tensors and kept while they live
+and are not written to. An update of a pattern counts as a write to its mask: PyTorch then refuses a backward that needs
+the blocks from before.
 """
 
 import weakref
@@ -25,8 +25,8 @@ def remember(pattern):
     """Gives a new pattern its mask of blocks."""
     with torch.inference_mode(False):
         pattern.blocks = pattern.mask()
-    # torch._dynamo.mark_static_address, without importing it. Guarded: what was compiled, or captured in a CUDA graph, for one
-    # pattern must not serve another, whose tensors may have come to the same address.
+    # torch._dynamo.mark_static_address, without importing it. Guarded: what was compiled, or captured in a CUDA graph,
+    # for one pattern must not serve another, whose tensors may have come to the same address.
     pattern.blocks._dynamo_static_input_type = "guarded"
     _enter(_owned_key(pattern.blocks, *pattern._sizes()), [pattern.blocks], weakref.ref(pattern))
 
@@ -86,7 +86,8 @@ def evaluate(pattern, mask_mod):
     for begin in range(0, n, max(1, kElementsAtOnce // (block_q * block_k))):
         some = places[begin:begin + max(1, kElementsAtOnce // (block_q * block_k))]
         b, h, row, col = (some[:, i, None, None] for i in range(4))
-        # Elements past the ends are never attended; there mask_mod, which may look into tables, is asked about the last one.
+        # Elements past the ends are never attended; there mask_mod, which may look into tables, is asked about the last
+        # one.
         query = (row * block_q + torch.arange(block_q, device=device)[:, None]).clamp(max=pattern.seqlen_q - 1)
         key = (col * block_k + torch.arange(block_k, device=device)).clamp(max=pattern.seqlen_k - 1)
         elements[begin:begin + len(some)] = mask_mod(b, h, query, key)

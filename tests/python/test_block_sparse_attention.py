@@ -1,5 +1,5 @@
-"""Block-sparse attention in PyTorch on the CPU: every source of blocks, results and gradients against dense products under
-the mask, with every option; operators, compilation, updates."""
+"""Block-sparse attention in PyTorch on the CPU: every source of blocks, results and gradients against dense products
+under the mask, with every option; operators, compilation, updates."""
 
 import copy
 import gc
@@ -44,7 +44,8 @@ def attended(blocks, block, seqlen_q, seqlen_k, heads=kHeads, causal=False, wind
         let &= j <= i + window[1]
     let = let.expand(*blocks.shape[:2], -1, -1)
     if index is not None:
-        bits = torch.cat([elements.bool(), torch.ones(1, *block, dtype=torch.bool)])[index.long()]  # -1: the last, all true
+        whole = torch.ones(1, *block, dtype=torch.bool)
+        bits = torch.cat([elements.bool(), whole])[index.long()]  # -1: the last, all true
         bits = bits.permute(0, 1, 2, 4, 3, 5).flatten(4, 5).flatten(2, 3)[:, :, :seqlen_q, :seqlen_k]
         let = let & bits
     seen = (spread(blocks) == 2) | (spread(blocks) == 1) & let
@@ -78,7 +79,7 @@ def random_elements(blocks, block, n=3):
     return index, torch.rand(n, *block) < 0.4
 
 
-# Every option, alone and together; {"sinks": True} stands for a tensor that requires a gradient, "elements" for bit masks.
+# Every option, alone and together; "sinks" stands for a tensor that requires a gradient, "elements" for bit masks.
 OPTIONS = {
     "plain": {},
     "causal": {"causal": True},
@@ -223,7 +224,8 @@ def test_every_source_gives_the_same_masks():
     assert pattern.density() == pytest.approx((blocks != 0).double().mean().item())
     assert "2 x 4 masks of 150 x 200" in repr(pattern)
     (counts, indices), (full_counts, full_indices) = lists_of(blocks, 1), lists_of(blocks, 2, torch.int64)
-    listed = make.from_lists(indices, kQ, kK, (64, 128), counts=counts, full_indices=full_indices, full_counts=full_counts)
+    listed = make.from_lists(indices, kQ, kK, (64, 128), counts=counts, full_indices=full_indices,
+                             full_counts=full_counts)
     assert torch.equal(listed.mask(), blocks)
     fa4 = make.from_fa4(counts, indices, full_counts, full_indices, seqlen_q=kQ, seqlen_k=kK, block_size=(64, 128))
     assert torch.equal(fa4.mask(), blocks)
@@ -267,7 +269,7 @@ def test_flex_attention_block_mask_with_full_blocks():
     flex = pytest.importorskip("torch.nn.attention.flex_attention", reason="this PyTorch has no FlexAttention")
     block_mask = flex.create_block_mask(lambda b, h, i, j: i >= j, None, None, 256, 256, device="cpu", BLOCK_SIZE=64)
     pattern = tk.AttentionPattern.from_block_mask(block_mask)
-    assert torch.equal(pattern.mask()[0, 0], torch.eye(4, dtype=torch.uint8) + 2 * torch.ones(4, 4).tril(-1).to(torch.uint8))
+    assert torch.equal(pattern.mask()[0, 0], (torch.eye(4) + 2 * torch.ones(4, 4).tril(-1)).to(torch.uint8))
     q, k, v = inputs(256, 256)
     torch.testing.assert_close(tk.block_sparse_attention(q, k, v, pattern), tk.attention(q, k, v, causal=True))
 
@@ -324,14 +326,15 @@ def test_copies(copied):
 
 
 def operator_arguments(pattern, sinks=None):
-    return (*inputs(dtype=torch.float32), pattern.blocks, pattern.element_index, pattern.elements, None, None, sinks, kQ, kK,
-            64, 64, 0, 0, 0.3, True, 100, -1, 1.5, True)
+    return (*inputs(dtype=torch.float32), pattern.blocks, pattern.element_index, pattern.elements, None, None, sinks,
+            kQ, kK, 64, 64, 0, 0, 0.3, True, 100, -1, 1.5, True)
 
 
 @pytest.mark.parametrize("name", ["plain", "all"])
 def test_opcheck(name):
     pattern, options, _ = problem(name)
-    torch.library.opcheck(torch.ops.triage.block_sparse_attention.default, operator_arguments(pattern, options.get("sinks")))
+    torch.library.opcheck(torch.ops.triage.block_sparse_attention.default,
+                          operator_arguments(pattern, options.get("sinks")))
 
 
 def test_opcheck_backward():
@@ -347,8 +350,8 @@ def test_compile(name):
     q, k, v = inputs()
     pattern, options, _ = problem(name, heads=2)
     wanted = [q, k, v] + ([options["sinks"]] if "sinks" in options else [])
-    compiled = torch.compile(lambda q, k, v, pattern: tk.block_sparse_attention(q, k, v, pattern, **options), fullgraph=True,
-                             backend="aot_eager")
+    compiled = torch.compile(lambda q, k, v, pattern: tk.block_sparse_attention(q, k, v, pattern, **options),
+                             fullgraph=True, backend="aot_eager")
     for _ in range(2):  # before and after an update, which needs no compilation
         o, right = compiled(q, k, v, pattern), tk.block_sparse_attention(q, k, v, pattern, **options)
         assert torch.equal(o, right)
@@ -433,14 +436,16 @@ def test_numpy():
 
 @pytest.mark.parametrize("call, words", [
     (lambda q, k, v, p: tk.block_sparse_attention(q, k, v, None), "pattern is None"),
-    (lambda q, k, v, p: tk.block_sparse_attention(q, k, v, p.blocks), "pattern is a Tensor, accepted: an AttentionPattern"),
+    (lambda q, k, v, p: tk.block_sparse_attention(q, k, v, p.blocks),
+     "pattern is a Tensor, accepted: an AttentionPattern"),
     (lambda q, k, v, p: tk.block_sparse_attention(q[:, :100], k, v, p), "seqlen_q 150, accepted: 100"),
     (lambda q, k, v, p: tk.attention(q, k, v, pattern=p, num_splits=3), "num_splits is 3"),
     (lambda q, k, v, p: tk.attention(q, k, v, pattern=p, seqused_k=torch.ones(2, dtype=torch.int32)), "seqused_k"),
     (lambda q, k, v, p: tk.AttentionPattern.from_mask(p.blocks, kQ, kK, 32), "block_q is 32, accepted: 64, 128"),
     (lambda q, k, v, p: tk.AttentionPattern.from_mask(p.blocks, kQ, kK, "64"), "block_size is '64', accepted: 64, 128"),
     (lambda q, k, v, p: tk.AttentionPattern.from_mask(p.blocks, kQ, 300), "mask has the shape"),
-    (lambda q, k, v, p: tk.AttentionPattern.from_mask(p.blocks.float(), kQ, kK), "mask is float32, accepted: bool, uint8"),
+    (lambda q, k, v, p: tk.AttentionPattern.from_mask(p.blocks.float(), kQ, kK),
+     "mask is float32, accepted: bool, uint8"),
     (lambda q, k, v, p: tk.AttentionPattern.from_topk(torch.tensor([[4], [0], [0]]), kQ, kK), "holds 4"),
     (lambda q, k, v, p: tk.AttentionPattern.from_pattern(p), "accepted: a BlockPattern"),
     (lambda q, k, v, p: p.set_elements(torch.zeros(1, 1, 3, 4), torch.ones(1, 64, 64)), "float32"),

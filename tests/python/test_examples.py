@@ -27,7 +27,8 @@ def test_prefill_layer(arguments, capsys, monkeypatch):
     # Its check notices blocks other than those that were asked for.
     with monkeypatch.context() as patch:
         attention = example.tk.block_sparse_attention
-        patch.setattr(example.tk, "block_sparse_attention", lambda *qkvp, causal: attention(*qkvp, causal=causal, window=(8, 0)))
+        patch.setattr(example.tk, "block_sparse_attention",
+                      lambda *qkvp, causal: attention(*qkvp, causal=causal, window=(8, 0)))
         blocks = example.causal_blocks
         patch.setattr(example, "causal_blocks", lambda *sizes: blocks(*sizes).clamp(max=1))  # none in full
         with pytest.raises(SystemExit, match="wrong"):

@@ -1,4 +1,5 @@
-"""The operators on a GPU: right results and gradients in 16 bits, the current stream and device, CUDA graphs, inductor."""
+"""The operators on a GPU: right results and gradients in 16 bits, the current stream and device, CUDA graphs,
+inductor."""
 
 import time
 
@@ -78,7 +79,8 @@ def test_spmm_and_sddmm(dtype):
 def test_attention(dtype, options, head_dim):
     from test_attention import meaning
     options = dict(options)
-    q, k, v = (torch.randn(2, 200, heads, head_dim, device="cuda", dtype=dtype, requires_grad=True) for heads in (8, 2, 2))
+    q, k, v = (torch.randn(2, 200, heads, head_dim, device="cuda", dtype=dtype, requires_grad=True)
+               for heads in (8, 2, 2))
     wanted = [q, k, v]
     if "sinks" in options:
         options["sinks"] = torch.randn(8, device="cuda", requires_grad=True)
@@ -178,11 +180,13 @@ def test_inductor_and_attention_patterns(mode):
 def test_flex_attention_block_mask():
     flex = pytest.importorskip("torch.nn.attention.flex_attention", reason="this PyTorch has no FlexAttention")
     documents = torch.arange(1000, device="cuda") // 300
-    block_mask = flex.create_block_mask(lambda b, h, i, j: (i >= j) & (documents[i] == documents[j]), None, None, 1000, 1000)
+    block_mask = flex.create_block_mask(lambda b, h, i, j: (i >= j) & (documents[i] == documents[j]), None, None,
+                                        1000, 1000)
     pattern = tk.AttentionPattern.from_block_mask(block_mask, 1000, 1000)
     q, k, v = torch.randn(3, 2, 1000, 4, 64, device="cuda", dtype=torch.float16).unbind(0)
     seen = (documents[:, None] == documents).tril()
-    right = torch.nn.functional.scaled_dot_product_attention(*(x.double().transpose(1, 2) for x in (q, k, v)), attn_mask=seen)
+    right = torch.nn.functional.scaled_dot_product_attention(*(x.double().transpose(1, 2) for x in (q, k, v)),
+                                                             attn_mask=seen)
     close(tk.block_sparse_attention(q, k, v, pattern), right.transpose(1, 2), torch.float16)
 
 

@@ -171,7 +171,8 @@ def test_block_sparse_attention(rng):
                 if not keys.any():
                     assert not o[0, queries, head].any() and np.isneginf(lse[0, head, queries]).all()
                     continue
-                right, right_lse = attention_reference(q[:, queries, head:head + 1], k[:, keys, head // 2:head // 2 + 1],
+                right, right_lse = attention_reference(q[:, queries, head:head + 1],
+                                                       k[:, keys, head // 2:head // 2 + 1],
                                                        v[:, keys, head // 2:head // 2 + 1])
                 close(o[:, queries, head:head + 1], right, "float64")
                 close(lse[:, head:head + 1, queries], right_lse, "float32")
