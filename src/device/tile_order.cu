@@ -38,24 +38,25 @@ constexpr int kHeavyClasses = kClasses / 2 - 2;
 // A CTA a group of units: a counting sort that keeps the order within a class. Every CTA looks at all tiles, so that it
 // knows the mean and how many heavy ones other groups have.
 __global__ void __launch_bounds__(kThreads) order_kernel(const TileOrderPlan p) {
-  __shared__ float total;
+  __shared__ unsigned long long total;
   __shared__ int next[kClasses], heavy_before, heavy_all, counts[kWarps][kClasses];
   const int tiles = p.units * p.tiles_per_unit, first = blockIdx.x * p.units_at_once * p.tiles_per_unit;
   const int end = min(first + p.units_at_once * p.tiles_per_unit, tiles);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (threadIdx.x == 0) {
-    total = 0.0f;
+    total = 0;
     heavy_before = heavy_all = 0;
     if (blockIdx.x == 0) *p.counter = 0;
   }
   if (threadIdx.x < kClasses) next[threadIdx.x] = 0;
   __syncthreads();
-  float sum = 0.0f;
+  // An exact sum: all CTAs must come to the same mean.
+  unsigned long long sum = 0;
   for (int i = threadIdx.x; i < tiles; i += kThreads) sum += tile_weight(p, i);
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
   if (lane == 0) atomicAdd(&total, sum);
   __syncthreads();
-  const float mean = total / static_cast<float>(max(tiles, 1));
+  const float mean = static_cast<float>(total) / static_cast<float>(max(tiles, 1));
   const auto class_of = [&](int i, int limit) { return i < limit ? weight_class(tile_weight(p, i), mean) : kClasses; };
   for (int start = 0; start < tiles; start += kThreads) {
     const int i = start + threadIdx.x, own = class_of(i, tiles);
