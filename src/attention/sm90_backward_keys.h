@@ -127,7 +127,8 @@ class TileReader {
   device::PipelineState<2> state_{0};
 };
 
-/// One thread; with kSparse one warp.
+/// One thread; with kSparse one warp, which must stay together: lanes that fell behind could miss a phase of a barrier,
+/// and lanes that ran ahead of the leader would write the uniform registers out of which it makes its copies.
 template <typename C>
 __device__ __forceinline__ void produce_blocks(KeyGradientStorage<C>& storage, const KeyGradientMaps& maps,
                                                const KeyGradientParams& params) {
@@ -141,9 +142,9 @@ __device__ __forceinline__ void produce_blocks(KeyGradientStorage<C>& storage, c
     KeyTile tile{};
     bool more;
     if constexpr (C::kSparse) {
-      more = find_sparse_key_tile<C::kBlockM, C::kBlockN>(order, params.tile_order, params.rows.block, index, tile);
+      more = find_sparse_key_tile<C::kBlockM, C::kBlockN>(order, params.tile_order, index, tile);
     } else {
-      more = find_key_tile<C::kBlockM, C::kBlockN>(order, params.rows.block, index, tile);
+      more = find_key_tile<C::kBlockM, C::kBlockN>(order, index, tile);
     }
     if (!more) tile.key = -1;
     int taken = 0;
@@ -215,13 +216,16 @@ __device__ __forceinline__ void produce_blocks(KeyGradientStorage<C>& storage, c
       };
       int head = first_head;
       auto blocks = walk_of(head);
-      // The next block, of this head or of the next one that has any.
+      // The next block, of this head or of the next one that has any. A loop with one exit: otherwise ptxas takes the
+      // warp for divergent from here on.
       const auto next_block = [&](std::uint32_t& entry) {
-        while (!blocks.next(entry)) {
-          if (++head == end_head) return false;
-          blocks = walk_of(head);
+        bool found = blocks.next(entry);
+#pragma unroll 1
+        while (!found && head + 1 < end_head) {
+          blocks = walk_of(++head);
+          found = blocks.next(entry);
         }
-        return true;
+        return found;
       };
       std::uint32_t entry = 0, next = 0;
       bool follows = next_block(entry);
@@ -541,7 +545,9 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   __syncthreads();
   if (threadIdx.x < 128) {
     ptx::give_registers<C::kProducerRegisters>();
-    if (threadIdx.x < 32 && (C::kSparse || ptx::elect_one())) produce_blocks<C>(storage, maps, params);
+    // The shuffle tells the compiler that a whole warp goes one way.
+    const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);
+    if (warp == 0 && (C::kSparse || ptx::elect_one())) produce_blocks<C>(storage, maps, params);
   } else {
     ptx::take_registers<C::kConsumerRegisters>();
     KeyConsumer<C>(storage, params).run();

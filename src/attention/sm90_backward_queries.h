@@ -22,8 +22,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "attention/backward_rows.h"
 #include "attention/block_mask.h"
+#include "attention/sm90_backward_tiles.h"
 #include "attention/sm90_backward_values.h"
 #include "attention/sm90_copy.h"
 #include "attention/sm90_tiles.h"
@@ -91,7 +91,7 @@ struct QueryGradientMaps {
   CUtensorMap q, k, v, d_o, zeros;
 };
 
-/// One thread; with kSparse one warp.
+/// One thread; with kSparse one warp, which must stay together (produce_blocks in sm90_backward_keys.h says why).
 template <typename C>
 __device__ __forceinline__ void produce_keys(QueryGradientStorage<C>& storage, const QueryGradientMaps& maps,
                                              const QueryGradientParams& params) {
@@ -138,6 +138,7 @@ __device__ __forceinline__ void produce_keys(QueryGradientStorage<C>& storage, c
         ptx::mbarrier_arrive(q_full);
       }
     }
+    if constexpr (C::kSparse) __syncwarp();  // or the compiler joins the leader's branch with the return below
     if (!more) return;
     const auto load = [&](int block, bool data, std::uint32_t entry) {
       const std::uint32_t k_full = ptx::shared_address(&storage.k_barriers.full[state.slot]),
@@ -302,9 +303,7 @@ class QueryConsumer {
   }
 
   __device__ __forceinline__ void read_rows() {
-    const std::int64_t start =
-        tile_.head * params_.rows.rows +
-        padded_start(params_.order.cu_seqlens_q, params_.order.seqlen_q, tile_.batch, params_.rows.block);
+    const std::int64_t start = tile_.head * params_.rows.rows + padded_query_start(params_.order, tile_.batch);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int row = first_row() + 8 * i;
@@ -462,7 +461,9 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   __syncthreads();
   if (threadIdx.x < 128) {
     ptx::give_registers<C::kProducerRegisters>();
-    if (threadIdx.x < 32 && (C::kSparse || ptx::elect_one())) produce_keys<C>(storage, maps, params);
+    // The shuffle tells the compiler that a whole warp goes one way.
+    const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);
+    if (warp == 0 && (C::kSparse || ptx::elect_one())) produce_keys<C>(storage, maps, params);
   } else {
     ptx::take_registers<C::kConsumerRegisters>();
     QueryConsumer<C>(storage, params).run();

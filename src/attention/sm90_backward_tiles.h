@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "attention/backward_rows.h"
+#include "attention/sm90_backward_tuning.h"
 #include "attention/sm90_tiles.h"
 
 namespace triage::attention::sm90 {
@@ -41,10 +42,15 @@ __device__ __forceinline__ BlockRange query_blocks(const Mask& mask, int seqlen_
   return {first_row / kBlockM, last_row / kBlockM + 1};
 }
 
-/// What tile `n` of a head of a sequence holds. Statistics are padded to `row_block`.
+/// Where sequence `batch` starts in the padded rows (backward_rows.h) of a head. Their block is a constant here: a
+/// division by a variable is a call, after which ptxas takes a warp for divergent.
+__device__ __forceinline__ std::int64_t padded_query_start(const Sequences& s, int batch) {
+  return padded_start(s.cu_seqlens_q, s.seqlen_q, batch, kBackwardRowBlock);
+}
+
+/// What tile `n` of a head of a sequence holds.
 template <int kBlockM, int kBlockN>
-__device__ __forceinline__ void describe_key_tile(const KeyTileOrder& o, int row_block, int batch, int kv_head, int n,
-                                                  KeyTile& tile) {
+__device__ __forceinline__ void describe_key_tile(const KeyTileOrder& o, int batch, int kv_head, int n, KeyTile& tile) {
   tile.batch = batch;
   tile.kv_head = kv_head;
   tile.key = n * kBlockN;
@@ -52,7 +58,7 @@ __device__ __forceinline__ void describe_key_tile(const KeyTileOrder& o, int row
   tile.seqlen_k = key_count(o, tile.batch);
   tile.q_start = query_start(o, tile.batch);
   tile.seqlen_q = query_count(o, tile.batch);
-  tile.q_block = static_cast<int>(padded_start(o.cu_seqlens_q, o.seqlen_q, tile.batch, row_block) / kBlockM);
+  tile.q_block = static_cast<int>(padded_query_start(o, tile.batch) / kBlockM);
   const Mask mask(tile.seqlen_q, tile.seqlen_k, o.window_left, o.window_right);
   const BlockRange range =
       query_blocks<kBlockM>(mask, tile.seqlen_q, tile.key, min(tile.key + kBlockN, tile.seqlen_k) - 1);
@@ -63,17 +69,17 @@ __device__ __forceinline__ void describe_key_tile(const KeyTileOrder& o, int row
 /// The tile at place `index` of `tile_order` (device/tile_order.h), of sequences padded to the longest: it may have no
 /// keys; false if there are no more.
 template <int kBlockM, int kBlockN>
-__device__ __forceinline__ bool find_sparse_key_tile(const KeyTileOrder& o, const std::int32_t* tile_order,
-                                                     int row_block, int index, KeyTile& tile) {
+__device__ __forceinline__ bool find_sparse_key_tile(const KeyTileOrder& o, const std::int32_t* tile_order, int index,
+                                                     KeyTile& tile) {
   if (index >= o.tiles) return false;
   const int number = tile_order[index], head = number / o.n_tiles, batch = head / o.kv_heads;
-  describe_key_tile<kBlockM, kBlockN>(o, row_block, batch, head - batch * o.kv_heads, number - head * o.n_tiles, tile);
+  describe_key_tile<kBlockM, kBlockN>(o, batch, head - batch * o.kv_heads, number - head * o.n_tiles, tile);
   return true;
 }
 
-/// Tile number `index`, counted over everything; false if there are no more. Statistics are padded to `row_block`.
+/// Tile number `index`, counted over everything; false if there are no more.
 template <int kBlockM, int kBlockN>
-__device__ __forceinline__ bool find_key_tile(const KeyTileOrder& o, int row_block, int index, KeyTile& tile) {
+__device__ __forceinline__ bool find_key_tile(const KeyTileOrder& o, int index, KeyTile& tile) {
   int heads = o.batch * o.kv_heads, tiles = o.n_tiles, sequence = -1;
   if (o.plan.order == nullptr) {
     if (index >= o.tiles) return false;
@@ -94,7 +100,7 @@ __device__ __forceinline__ bool find_key_tile(const KeyTileOrder& o, int row_blo
   const int rest = index - group * o.heads_at_once * tiles;
   const int size = min(o.heads_at_once, heads - group * o.heads_at_once), n = rest / size;
   const int head = group * o.heads_at_once + rest % size;
-  describe_key_tile<kBlockM, kBlockN>(o, row_block, sequence >= 0 ? sequence : head / o.kv_heads,
+  describe_key_tile<kBlockM, kBlockN>(o, sequence >= 0 ? sequence : head / o.kv_heads,
                                       sequence >= 0 ? head : head % o.kv_heads, n, tile);
   return true;
 }

@@ -1,4 +1,4 @@
-// The sm90 attention backward's numbers, and why. Host code.
+// The sm90 attention backward's numbers, and why.
 #pragma once
 
 #include <cstddef>
