@@ -306,7 +306,7 @@ class KeyConsumer {
       }
       store(params_.d_v, d_v_, 1.0f, params_.head_dim_v);
       store(params_.d_k, d_k_, params_.scale, params_.head_dim);
-      if constexpr (C::kSparse) __syncwarp();  // or ptxas takes what follows for divergent
+      __syncwarp();  // or ptxas takes what follows for divergent, and makes descriptors lane by lane
     }
   }
 

@@ -220,7 +220,7 @@ class QueryConsumer {
                            done.q_start * params_.d_q.sequence_stride + done.head * params_.d_q.head_stride;
       store_rows(d_q_, params_.scale, out, params_.d_q.sequence_stride, first_row(), done.seqlen_q, 0,
                  params_.head_dim);
-      if constexpr (C::kSparse) __syncwarp();  // or ptxas takes what follows for divergent
+      __syncwarp();  // or ptxas takes what follows for divergent, and makes descriptors lane by lane
     }
   }
 
