@@ -2,7 +2,8 @@
 
 import pathlib
 import runpy
+import sys
 
 if __name__ == "__main__":
-    runpy.run_path(str(pathlib.Path(__file__).resolve().parents[1] / "python" / "triage_kernels" / "peers.py"),
-                   run_name="__main__")
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+    runpy.run_module("triage_kernels.peers", run_name="__main__")

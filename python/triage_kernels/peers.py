@@ -1,7 +1,9 @@
-"""Peers of attention that a PyTorch user has, beside Triage's kernels: torch's SDPA (flash, cuDNN), FA2, FA3 and FA4.
+"""Peers of attention that a PyTorch user has, beside Triage's kernels: torch's SDPA (flash, cuDNN), FA2, FA3 and FA4;
+with block-sparse masks FlexAttention, FA4 and cuDNN's frontend (block_sparse_peers.py).
 
     python3 -m triage_kernels.peers --table                            # the usual shapes, through triage_kernels
     python3 -m triage_kernels.peers --backward --table                 # the gradients, by autograd
+    python3 -m triage_kernels.peers --block-sparse --table             # block-sparse masks; --backward as well
     python3 -m triage_kernels.peers --triage build/triage > peers.json # `triage verdict`'s cases, peers added to each
     python3 -m triage_kernels.peers --json verdict.json --table        # the same from what it printed before
 
@@ -16,7 +18,8 @@ the functions take turns, and the median counts. All of each result is checked: 
 the GPU. The error of a row (norm over norm) is below one rounding (2^-8 in bfloat16, 2^-11 in float16) for results
 whose weights were rounded to the type; 3 are accepted. The operands are contiguous [batch, sequence, heads, head_dim].
 The yardstick, torch.matmul of fp16 8192^3, stands first and last. Only cases whose meaning every peer shares are timed:
-dense or causal, one length, GQA or not, no softcap, no sinks, no pages, no window.
+dense or causal, one length, GQA or not, no softcap, no sinks, no pages, no window; or a block-sparse mask alone, whose
+random numbers are this script's. Rates with a mask count the attended blocks.
 """
 
 import argparse
@@ -35,6 +38,8 @@ import tempfile
 import time
 import zipfile
 from inspect import signature
+
+from triage_kernels import block_sparse_peers
 
 FLUSH_BYTES = 512 << 20  # beyond every L2
 
@@ -105,13 +110,17 @@ def flash_attention(module_names, function_name, package):
 def triage(kernel):
     """Triage through its Python package, as it chooses (kernel "") or with one of its kernels."""
     def build(torch, q, k, v, shape):
-        if not importlib.util.find_spec("triage_kernels"):
-            raise RuntimeError("triage_kernels is not installed")
         import triage_kernels
+        pattern = None
+        if shape.get("block"):
+            pattern = triage_kernels.AttentionPattern.from_mask(shape["mask"], shape["seqlen_q"], shape["seqlen_k"],
+                                                                shape["block"])
 
         def run():
             os.environ["TRIAGE_FORCE_KERNEL"] = kernel  # the library reads it at every call; empty: its own choice
             try:
+                if pattern is not None:
+                    return triage_kernels.block_sparse_attention(q, k, v, pattern)
                 return triage_kernels.attention(q, k, v, causal=shape["causal"])
             finally:
                 os.environ.pop("TRIAGE_FORCE_KERNEL", None)
@@ -140,13 +149,20 @@ def use_wheels(folder):
     importlib.invalidate_caches()
 
 
-def usual_cases(op):
+def usual_cases(op, block_sparse):
     """The cases of `triage verdict` that peers share, for a run without it."""
-    def case(name, dtype, batch, heads, kv_heads, seqlen_q, seqlen_k, head_dim, causal):
+    def case(name, dtype, batch, heads, kv_heads, seqlen_q, seqlen_k, head_dim, causal, **mask):
         return {"op": op, "kernel": "-", "dtype": dtype, "shape": {
             "name": name, "batch": batch, "heads": heads, "kv_heads": kv_heads, "seqlen_q": seqlen_q,
-            "seqlen_k": seqlen_k, "head_dim": head_dim, "causal": causal}}
+            "seqlen_k": seqlen_k, "head_dim": head_dim, "causal": causal, **mask}}
 
+    if block_sparse:
+        masks = [(128, "uniform", density) for density in (0.25, 0.1, 0.05)]
+        masks += [(128, kind, 0.1) for kind in ("window_and_full_rows", "power_law")]
+        masks += [(64, kind, density) for _, kind, density in masks]
+        return [case("block-sparse", "bfloat16", 1, 2048 // head_dim, 2048 // head_dim, 16384, 16384, head_dim, False,
+                     block=block, pattern=kind, density=density)
+                for head_dim in (128, 64) for block, kind, density in masks if head_dim == 128 or kind == "uniform"]
     cases = [case("prefill", "bfloat16", 16384 // seqlen, 2048 // head_dim, 2048 // head_dim, seqlen, seqlen, head_dim,
                   causal)
              for head_dim in (128, 64, 256) for seqlen in (512, 1024, 2048, 4096, 8192, 16384)
@@ -159,11 +175,15 @@ def usual_cases(op):
 
 
 def shared_by_all(shape):
-    plain = ("window_left", "window_right", "softcap", "sinks", "varlen", "page_size", "block")
+    plain = ["window_left", "window_right", "softcap", "sinks", "varlen", "page_size"]
+    plain += ["causal"] if shape.get("block") else []
     return not any(shape.get(name) for name in plain)
 
 
 def attended_pairs(shape):
+    """Of a head, on the average."""
+    if shape.get("block"):
+        return int(shape["mask"].sum()) * shape["block"] ** 2 / shape["heads"]
     if not shape["causal"]:
         return shape["seqlen_q"] * shape["seqlen_k"]
     if shape["seqlen_q"] == shape["seqlen_k"]:
@@ -182,7 +202,7 @@ def reference(torch, q, k, v, d_o, shape):
     position = torch.arange(seqlen_k, device=q.device)
 
     def pack(x):  # query heads that share a head of K become rows beside each other: [kv_heads, rows * group, head_dim]
-        return x.float().unflatten(1, (-1, group)).transpose(0, 1).flatten(1, 2)
+        return x.unflatten(1, (-1, group)).transpose(0, 1).flatten(1, 2)
 
     def unpack(x):
         return x.unflatten(1, (-1, group)).transpose(0, 1).flatten(1, 2)
@@ -191,16 +211,20 @@ def reference(torch, q, k, v, d_o, shape):
         keys, values = k[b].float().transpose(0, 1), v[b].float().transpose(0, 1)
         for first in range(0, seqlen_q, rows):
             last = min(first + rows, seqlen_q)
-            queries = pack(q[b, first:last])
+            queries = pack(q[b, first:last].float())
             weights = queries @ keys.transpose(1, 2) * scale
             if shape["causal"]:
                 diagonal = torch.arange(first, last, device=q.device).repeat_interleave(group) + seqlen_k - seqlen_q
                 weights.masked_fill_(position[None, :] > diagonal[:, None], float("-inf"))
-            weights = torch.softmax(weights, -1)
+            if shape.get("block"):
+                block_rows = torch.arange(first, last, device=q.device) // shape["block"]
+                attended = shape["mask"][0, :, block_rows].transpose(0, 1)[..., position // shape["block"]]
+                weights.masked_fill_(~pack(attended), float("-inf"))
+            weights = torch.softmax(weights, -1).nan_to_num_(0)
             if d_o is None:
                 out[b, first:last] = unpack(weights @ values)
                 continue
-            d_out = pack(d_o[b, first:last])
+            d_out = pack(d_o[b, first:last].float())
             d_v[b] += (weights.transpose(1, 2) @ d_out).transpose(0, 1)
             d_s = d_out @ values.transpose(1, 2)
             d_s = weights * (d_s - (weights * d_s).sum(-1, keepdim=True)) * scale
@@ -238,6 +262,10 @@ def measure(torch, case, rounds, flush):
     if not shared_by_all(shape):
         found["not_measured"].append({"name": "peers", "reason": "not every peer has its options"})
         return found
+    peers = PEERS
+    if shape.get("block"):
+        peers = block_sparse_peers.PEERS
+        shape = {**shape, "mask": block_sparse_peers.random_mask(torch, shape, "cuda")}
     backward = case["op"] == "attention.backward"
     dtype = getattr(torch, case["dtype"])
     head_dim_v = shape.get("head_dim_v", shape["head_dim"])
@@ -251,12 +279,14 @@ def measure(torch, case, rounds, flush):
     d_o = random(shape["seqlen_q"], shape["heads"], head_dim_v) if backward else None
     right = reference(torch, q, k, v, d_o, shape)
     calls, notes = {}, {}
-    for name, build in {**OURS, **PEERS}.items():
+    for name, build in {**OURS, **peers}.items():
         try:
             if not backward:
                 run, result, version = build(torch, q, k, v, shape)
             elif name == "triage_sm80":
                 raise RuntimeError("autograd has no way to ask for a kernel of the backward")
+            elif shape.get("block") and name in block_sparse_peers.BACKWARD:
+                run, result, version = block_sparse_peers.BACKWARD[name](torch, q, k, v, d_o, shape)
             else:
                 run, result, version = backward_of(torch, build, q, k, v, d_o, shape)
             results = result()
@@ -290,7 +320,7 @@ def print_table(cases):
         return [peer for peer in case.get("triage_peers", []) + case.get("peers", []) if "worst_roundings" in peer]
 
     measured = {peer["name"] for case in cases for peer in beside(case)}
-    names = [name for name in (*OURS, *PEERS) if name in measured]
+    names = [name for name in dict.fromkeys((*OURS, *PEERS, *block_sparse_peers.PEERS)) if name in measured]
     columns = ["case", "dtype", "unit", *names, "triage over best peer", "triage_sm80 over torch_sdpa_flash"]
     print("| " + " | ".join(columns) + " |")
     print("| --- | --- | --- | " + " | ".join("---:" for _ in names) + " | ---: | ---: |")
@@ -299,6 +329,8 @@ def print_table(cases):
         shape = case["shape"]
         label = f"{shape['name']} d{shape['head_dim']} b{shape['batch']} q{shape['seqlen_q']} k{shape['seqlen_k']}"
         label += " causal" if shape["causal"] else ""
+        if shape.get("block"):
+            label += f" blocks of {shape['block']}, {shape['density']} {shape.get('pattern', '')}"
         if not beside(case) or (label, case["dtype"]) in seen:
             continue
         seen.add((label, case["dtype"]))
@@ -326,14 +358,15 @@ def read_cases(arguments, op):
         with open(arguments.json) as file:
             return json.load(file)
     if not arguments.triage:
-        return {"cases": usual_cases(op)}
+        return {"cases": usual_cases(op, arguments.block_sparse)}
     command = [arguments.triage, "verdict", "--device", "cuda", "--op", op, "--only", "timing"]
     command += ["--json"]
-    command += ["--shape", arguments.shape] if arguments.shape else []
+    shape = arguments.shape or ("block-sparse" if arguments.block_sparse else "")
+    command += ["--shape", shape] if shape else []
     command += ["--kernel", arguments.kernel] if arguments.kernel else []
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if not finished.stdout.strip():
-        sys.exit(f"attention_peers.py: {' '.join(command)} ended with {finished.returncode} and printed nothing")
+        sys.exit(f"peers: {' '.join(command)} ended with {finished.returncode} and printed nothing")
     return json.loads(finished.stdout)
 
 
@@ -345,6 +378,7 @@ def main():
     parser.add_argument("--shape", help="passed on to the program: part of a case's name")
     parser.add_argument("--kernel", help="passed on to the program")
     parser.add_argument("--backward", action="store_true", help="the gradients: attention.backward")
+    parser.add_argument("--block-sparse", action="store_true", help="the usual block-sparse masks instead of dense ones")
     parser.add_argument("--wheels", help="a folder of wheels to use without installing them")
     parser.add_argument("--rounds", type=int, default=9, help="samples of each function")
     parser.add_argument("--seconds", type=float, default=math.inf, help="later cases are left out, and named")
@@ -354,9 +388,9 @@ def main():
     try:
         import torch
     except ImportError:
-        sys.exit("attention_peers.py: torch is not installed")
+        sys.exit("peers: torch is not installed")
     if not torch.cuda.is_available():
-        sys.exit("attention_peers.py: torch sees no CUDA device")
+        sys.exit("peers: torch sees no CUDA device")
     if arguments.wheels:
         use_wheels(arguments.wheels)
     torch.backends.cuda.matmul.allow_tf32 = False  # of the reference
