@@ -364,8 +364,11 @@ class AttentionChecker {
     if (device.device_type != device_.device_type || device.device_id != device_.device_id) {
       fail_argument(std::string(name) + " is on " + device_text(device) + ", but q is on " + device_text(device_));
     }
-    check_pattern_size("seqlen_q", data->seqlen_q, problem_.seqlen_q, problem_.varlen_q, "options.max_seqlen_q");
-    check_pattern_size("seqlen_k", data->seqlen_k, problem_.seqlen_k, problem_.varlen_k, "options.max_seqlen_k");
+    // With packed sequences the caller's bounds, which may lie above what the problem holds of them.
+    check_pattern_size("seqlen_q", data->seqlen_q, problem_.varlen_q ? options_.max_seqlen_q : problem_.seqlen_q,
+                       problem_.varlen_q, "options.max_seqlen_q");
+    check_pattern_size("seqlen_k", data->seqlen_k, problem_.varlen_k ? options_.max_seqlen_k : problem_.seqlen_k,
+                       problem_.varlen_k, "options.max_seqlen_k");
     if (data->batch != 1 && data->batch != batch()) {
       fail_argument(std::string(name) + " has masks for a batch of " + number(data->batch) + ", accepted: 1 or " +
                     number(batch()) + ", " + batch_source_);

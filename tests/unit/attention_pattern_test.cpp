@@ -357,6 +357,29 @@ TEST(AttentionWithPattern, APatternThatDoesNotFitIsRefused) {
                  {"options.pattern has seqlen_q 100", "accepted: 101", "options.max_seqlen_q"});
 }
 
+// max_seqlen_q and max_seqlen_k are upper bounds; the pattern is made for those, also above the rows that there are.
+TEST(AttentionWithPattern, BoundsMayExceedThePackedRows) {
+  const Ints cu_q{0, 30, 200}, cu_k{0, 150, 300};
+  const View cu_q_view = test::view(cu_q), cu_k_view = test::view(cu_k);
+  const Bytes tight{1, 0, 1, 0, 1, 0, 1, 1, 0};  // of 170 x 150
+  Bytes wide(16 * 16, 1);                        // of 1000 x 1000
+  for (std::size_t i = 0; i < 3; ++i)
+    for (std::size_t j = 0; j < 3; ++j) wide[i * 16 + j] = tight[i * 3 + j];
+  const AttentionPattern exact = AttentionPattern::from_mask(test::view(tight, {1, 1, 3, 3}), 170, 150, 64, 64),
+                         bounds = AttentionPattern::from_mask(test::view(wide, {1, 1, 16, 16}), 1000, 1000, 64, 64);
+  Call a, b;
+  for (Call* call : {&a, &b}) {
+    call->packed = true;
+    call->options.cu_seqlens_q = &cu_q_view.fields, call->options.cu_seqlens_k = &cu_k_view.fields;
+  }
+  a.options.pattern = &exact, a.options.max_seqlen_q = 170, a.options.max_seqlen_k = 150;
+  b.options.pattern = &bounds, b.options.max_seqlen_q = b.options.max_seqlen_k = 1000;
+  for (Call* call : {&a, &b}) call->run_forward(), call->run_backward();
+  for (const auto member : {&Call::o, &Call::lse, &Call::d_q, &Call::d_k, &Call::d_v}) EXPECT_EQ(a.*member, b.*member);
+  b.options.max_seqlen_k = 999;
+  expect_words(refusal([&] { b.run_forward(); }), {"options.pattern has seqlen_k 1000", "accepted: 999"});
+}
+
 TEST(AttentionWithPattern, WhatDoesNotGoTogetherIsRefused) {
   const AttentionPattern pattern = pattern_of(1, 1);
   const Ints used{120, 20}, table{0, 1};
