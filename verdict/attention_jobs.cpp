@@ -4,12 +4,14 @@
 
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 #include "registry/attention_registry.h"
 #include "verdict/attention_cases.h"
 #include "verdict/attention_timed_problem.h"
 #include "verdict/grid_run.h"
 #include "verdict/job_identity.h"
+#include "verdict/peers.h"
 #include "verdict/time_case.h"
 #include "verdict/timed_problem.h"
 #include "verdict/work.h"
@@ -42,8 +44,18 @@ void set_failure(ReceiptCase& result, const std::string& detail) {
   result.failure = detail;
 }
 
-void add_note(std::string& note, const std::string& text) {
-  if (!text.empty()) note += (note.empty() ? "" : "; ") + text;
+template <class Problem>
+PeerList peers_of(const Job& job, Problem& problem, JobContext& context) {
+  PeerList peers;
+#if TRIAGE_HAS_CUDA
+  if (context.cuda()) peers = attention_peers(problem, flops(job.op, job.shape));
+  try_peers(peers, context);
+#else
+  (void)job, (void)problem;
+#endif
+  peers.absent.push_back({context.cuda() ? "attention of torch (flash, cuDNN), FA2, FA3, FA4" : "attention of torch",
+                          "they are reached through Python: bench/attention_peers.py times them beside this program"});
+  return peers;
 }
 
 }  // namespace
@@ -90,13 +102,17 @@ ReceiptCase time_problem(const Job& job, JobContext& context) {
   Buffer kept(context.device(), problem.output_bytes(), context.stream());
   copy_bytes(kept.data(), context.device(), problem.output(0), context.device(), problem.output_bytes(),
              context.stream(), "copy of the output");
+  PeerList peers;
+  if (job.peers) peers = peers_of(job, problem, context);
   problem.poison_outputs();
   context.synchronize();
   context.clock_note();  // what came before is not this case's
 
-  const std::vector<Contender> contenders{{job.kernel, [&](int copy) { problem.run(copy); }}};
+  std::vector<Contender> contenders{{job.kernel, [&](int copy) { problem.run(copy); }}};
+  for (const Peer& peer : peers.present) contenders.push_back({peer.name, peer.run});
   const std::unique_ptr<Stopwatch> stopwatch = context.make_stopwatch();
-  result.time = time_alternating(contenders, *stopwatch, context.timing_plan(job.quick)).front();
+  const std::vector<ReceiptTime> times = time_alternating(contenders, *stopwatch, context.timing_plan(job.quick));
+  result.time = times.front();
   for (int copy = 0; copy < problem.copies(); ++copy) problem.run(copy);  // a copy that no timed call reached
   context.synchronize();
   result.correct.rechecked_after_timing = true;
@@ -112,11 +128,10 @@ ReceiptCase time_problem(const Job& job, JobContext& context) {
   const Roof roof = roof_of(job.op, job.shape, job.dtype, job.family, job.device);
   result.roof_tflops = roof.tflops;
   result.roof_limit = roof.limit;
-  if (job.peers) {
-    result.not_measured.push_back(
-        {context.cuda() ? "attention of torch (flash, cuDNN), FA2, FA3, FA4" : "attention of torch",
-         "they are reached through Python: bench/attention_peers.py times them beside this program"});
+  for (std::size_t i = 0; i < peers.present.size(); ++i) {
+    result.peers.push_back(timed_peer(peers.present[i], times[i + 1]));
   }
+  result.not_measured = std::move(peers.absent);
   add_note(result.note, context.clock_note());
   if (spread(*result.time) > kNotedSpread) {
     add_note(result.note, fmt::format("spread of our time {:.0f}% of its median", 100 * spread(*result.time)));

@@ -103,6 +103,11 @@ void TimedAttention::poison_outputs() {
 
 std::size_t TimedAttention::output_bytes() const { return o_.front().bytes(); }
 
+TimedAttention::Tensors TimedAttention::tensors(int copy) {
+  const auto at = static_cast<std::size_t>(copy % copies());
+  return {q_[at].data(), k_[at].data(), v_[at].data(), o_[at].data(), lse_[at].data()};
+}
+
 TimedAttention::HostCopy TimedAttention::download_copy(int copy) const {
   const auto index = static_cast<std::size_t>(copy);
   HostCopy host{download(q_[index]), download(k_[index]),   download(v_[index]),

@@ -30,6 +30,17 @@ class TimedAttention {
   std::size_t output_bytes() const;
   void* output(int copy) { return o_[static_cast<std::size_t>(copy)].data(); }
 
+  /// One copy's operands, for peers: contiguous, lse [batch, heads, seqlen_q].
+  struct Tensors {
+    const void *q, *k, *v;
+    void *o, *lse;
+  };
+  Tensors tensors(int copy);
+  const bench::AttentionShape& shape() const { return shape_; }
+  DType dtype() const { return dtype_; }
+  DLDevice device() const { return device_; }
+  Stream stream() const { return stream_; }
+
  private:
   friend class TimedAttentionBackward;
   struct Arguments;
@@ -68,6 +79,13 @@ class TimedAttentionBackward {
   CheckResult check(int copy, double operations, std::uint64_t seed);
   std::size_t output_bytes() const { return gradients_.front().bytes(); }
   void* output(int copy) { return gradients_[static_cast<std::size_t>(copy)].data(); }
+
+  /// For peers: the forward, whose O and lse are there, d_o of a copy, and its d_q (0), d_k (1) or d_v (2).
+  TimedAttention& forward() { return *forward_; }
+  const void* d_o(int copy) { return d_o_[static_cast<std::size_t>(copy % copies())].data(); }
+  void* gradient(int copy, int which) {
+    return static_cast<char*>(gradients_[static_cast<std::size_t>(copy % copies())].data()) + begins_[which];
+  }
 
  private:
   struct Arguments;

@@ -23,8 +23,6 @@
 namespace triage::verdict {
 namespace {
 
-/// More than rounding in another order gives: such a peer computes something else.
-constexpr double kPeerDifference = 2e-2;
 /// What the oracle may spend on one problem on the CPU, in operations of the problem; beyond it checks a share.
 constexpr double kOracleOperations = 4e9;
 /// Operands of so few columns are read once: their time is memory's, and a cache must not help.
@@ -110,32 +108,6 @@ PeerList peers_of(TimedProblem& problem, JobContext& context, bool dense_only) {
   return cpu_peers(problem, context.threads());
 }
 
-/// Runs each peer once and drops those that compute something else.
-void try_peers(PeerList& peers, JobContext& context) {
-  std::vector<Peer> good;
-  for (Peer& peer : peers.present) {
-    try {
-      peer.run(0);
-      context.synchronize();
-      const double difference = peer.difference ? peer.difference() : 0;
-      if (difference <= kPeerDifference) {
-        good.push_back(std::move(peer));
-      } else {
-        peers.absent.push_back({peer.name, fmt::format("its result differs from ours by {:.2g}", difference)});
-      }
-    } catch (const triage::Error&) {
-      throw;  // CUDA itself: what follows could not be trusted
-    } catch (const std::exception& error) {
-      peers.absent.push_back({peer.name, error.what()});
-    }
-  }
-  peers.present = std::move(good);
-}
-
-void add_note(std::string& note, const std::string& text) {
-  if (!text.empty()) note += (note.empty() ? "" : "; ") + text;
-}
-
 void require_kernel(const Job& job) {
   if (last_kernel() == job.kernel) return;
   throw std::runtime_error(fmt::format("asked for {}, but {} ran", job.kernel,
@@ -200,11 +172,7 @@ ReceiptCase time_case(const Job& job, JobContext& context) {
   result.operand_copies = problem.copies();
   result.tflops = tflops(flops(job.op, result.shape), result.time->median);
   for (std::size_t i = 0; i < peers.present.size(); ++i) {
-    const Peer& peer = peers.present[i];
-    const ReceiptTime& time = times[i + 1];
-    ReceiptPeer entry{peer.name, peer.version, time.median, tflops(peer.flops, time.median), peer.note};
-    if (spread(time) > kNotedSpread) add_note(entry.note, fmt::format("spread {:.0f}%", 100 * spread(time)));
-    result.peers.push_back(entry);
+    result.peers.push_back(timed_peer(peers.present[i], times[i + 1]));
   }
   // Between contenders that draw less power a dense product may run faster than on its own: what it reached, it reached.
   ReceiptDevice limits = job.device;
