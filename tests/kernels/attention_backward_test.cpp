@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "support/attention_repeats.h"
 #include "support/attention_rows.h"
 #include "support/forced_kernel.h"
 #include "support/test_seed.h"
@@ -137,14 +138,7 @@ TEST_P(AttentionBackward, RepeatsAreBitwiseEqual) {
     s.causal = causal;
     GuardedAttentionBackward problem(s, row().device());
     run_and_check(problem);
-    const std::vector<unsigned char> first = problem.output_bytes();
-    const int repeats = row().gpu ? 1000 : 4;
-    for (int repeat = 1; repeat < repeats; ++repeat) {
-      if (repeat % 50 == 1) problem.reset_output();
-      problem.run();
-      if (row().gpu && repeat % 10 != 0) continue;
-      ASSERT_EQ(problem.output_bytes(), first) << "run " << repeat << " differs: " << s.label();
-    }
+    expect_same_bits(problem, row(), row().gpu ? 1000 : 4);
   }
 }
 
@@ -163,30 +157,9 @@ TEST_P(AttentionBackward, NewValuesForTheSameShape) {
 // The same blocks give the same bits; other blocks and elements in the same pattern leave nothing of those before.
 TEST_P(AttentionBackward, BlockSparseRepeatsAndUpdates) {
   const ForcedKernel forced(row().kernel);
-  for (const auto kind : {bench::PatternKind::scattered, bench::PatternKind::power_law}) {
-    AttentionBackwardSpec s = spec(500, 700, 128);
-    s.heads = 4;
-    s.causal = kind == bench::PatternKind::scattered;
-    s.pattern.block_q = s.pattern.block_k = s.causal ? 64 : 128;
-    s.pattern.kind = kind;
-    s.pattern.density = 0.3;
-    s.pattern.full = s.pattern.elements = 0.3;
-    s.pattern.batch = s.batch;
-    s.pattern.heads = s.causal ? s.heads : s.kv_heads;
-    if (!taken(s)) continue;
-    GuardedAttentionBackward problem(s, row().device());
-    for (int i = 0; i < 3; ++i) {
-      run_and_check(problem);
-      const std::vector<unsigned char> first = problem.output_bytes();
-      for (int repeat = 1; repeat < (row().gpu ? 100 : 3); ++repeat) {
-        if (repeat % 50 == 1) problem.reset_output();
-        problem.run();
-        if (row().gpu && repeat % 10 != 0) continue;
-        ASSERT_EQ(problem.output_bytes(), first) << "run " << repeat << " differs: " << s.label();
-      }
-      problem.refill(s.seed + 10 + static_cast<std::uint64_t>(i));
-    }
-  }
+  expect_repeats_and_updates<GuardedAttentionBackward>(
+      row(), [&] { return spec(500, 700, 128); }, [&](const auto& s) { return taken(s); },
+      [&](GuardedAttentionBackward& problem) { run_and_check(problem); });
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, AttentionBackward, ::testing::ValuesIn(attention_backward_rows(false)),

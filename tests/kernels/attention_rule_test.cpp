@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "registry/registry.h"
@@ -202,6 +205,47 @@ TEST_P(AttentionRule, PlantedErrorsAreFound) {
           if (at.query == 3) r.plain[5] = std::nan("");
         }),
         "a NaN");
+}
+
+// The walk over a block-sparse mask gone wrong.
+TEST_P(AttentionRule, PlantedErrorsOfMasksAreFound) {
+  AttentionSpec spec = base_spec(GetParam());
+  spec.seqlen_q = 150;
+  spec.causal = true;
+  spec.pattern.block_q = spec.pattern.block_k = 64;
+  spec.pattern.density = 0.7;
+  spec.pattern.full = spec.pattern.elements = 0.4;
+  spec.pattern.heads = spec.heads;
+  accepts(spec, {}, "a block-sparse mask");
+
+  // @param change of the bits of the rows: which there are, and which of them are full
+  using Bits = std::vector<std::uint32_t>;
+  const auto bits = [](const std::function<void(Bits& listed, Bits& full)>& change) {
+    Plant plant;
+    auto kept = std::make_shared<std::pair<Bits, Bits>>();
+    plant.call = [change, kept](AttentionCall& c, const AttentionRow&) {
+      const auto count = static_cast<std::size_t>(c.problem.heads * c.mask.by_query.rows * c.mask.by_query.row_words);
+      auto& [listed, full] = *kept;
+      listed.assign(c.mask.by_query.listed, c.mask.by_query.listed + count);
+      full.assign(c.mask.by_query.full, c.mask.by_query.full + count);
+      change(listed, full);
+      c.mask.by_query.listed = listed.data();
+      c.mask.by_query.full = full.data();
+    };
+    return plant;
+  };
+  const auto call = [](auto change) {
+    Plant plant;
+    plant.call = [change](AttentionCall& c, const AttentionRow&) { change(c.mask); };
+    return plant;
+  };
+  finds(spec, call([](AttentionMask& m) { m = AttentionMask(); }), "the mask left out");
+  finds(spec, call([](AttentionMask& m) { m.heads_per_mask = 4; }), "one head's mask for all");
+  finds(spec, call([](AttentionMask& m) { m.element_index = nullptr; }), "masks of elements left out");
+  finds(spec, bits([](Bits& listed, Bits&) { listed[4] ^= 1; }), "one block of one head too many, or missing");
+  finds(spec, bits([](Bits& listed, Bits&) { std::swap(listed[0], listed[1]); }), "two rows exchanged");
+  finds(spec, bits([](Bits&, Bits& full) { full.assign(full.size(), 0); }), "full blocks cut by the causal mask");
+  finds(spec, bits([](Bits& listed, Bits& full) { full = listed; }), "all blocks taken for full");
 }
 
 // Sensitivity: an error of one row in 16-bit outputs is found from about two roundings on.
