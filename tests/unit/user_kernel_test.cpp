@@ -250,7 +250,7 @@ TEST(UserKernel, MistakesAreSentencesAndCodeTwo) {
       {{"--library", kLibrary, "--symbol", "right_spmm", "--op", "gemm"}, "--op is 'gemm'"},
       {{"--library", "/nowhere/lib.so", "--symbol", "f", "--op", "spmm"}, "'/nowhere/lib.so', which is no file"},
       {{"--library", kLibrary, "--symbol", "absent", "--op", "spmm", "--device", "cpu"}, "--symbol is 'absent'"},
-      {{"--library", __FILE__, "--symbol", "f", "--op", "spmm", "--device", "cpu"}, "--library cannot be loaded"},
+      {{"--library", TRIAGE_SOURCE_DIR "/README.md", "--symbol", "f", "--op", "spmm", "--device", "cpu"}, "--library cannot be loaded"},
       {{"--library", kLibrary, "--symbol", "right_spmm", "--op", "spmm", "--kernel", "cpu_spmm"}, "--kernel"},
       {{"--library", kLibrary, "--symbol", "right_spmm", "--op", "spmm", "--receipt"}, "refused with --library"},
       {{"--python", "module", "--op", "spmm"}, "--python is 'module'; it takes module:function"},
