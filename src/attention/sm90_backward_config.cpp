@@ -29,8 +29,12 @@ Support can_run_backward(const AttentionProblem& problem, const Device& device) 
   if (problem.seqlen_q == 0 || problem.total_q == 0 || problem.seqlen_k == 0 || problem.total_k == 0) {
     return {false, "it needs at least one query and one key"};
   }
-  if (problem.block_sparse && problem.varlen_k) {  // docs/attention_backward.md, "What is not there"
-    return {false, "with a block-sparse mask it takes no cu_seqlens_k"};
+  if (problem.block_sparse) {  // docs/attention_backward.md, "What is not there"
+    if (problem.varlen_k) return {false, "with a block-sparse mask it takes no cu_seqlens_k"};
+    if (problem.head_dim != problem.head_dim_v || problem.head_dim % 64 != 0) {
+      return {false, "with a block-sparse mask it takes head dimensions of 64 or of 128 alone, not " +
+                         std::to_string(problem.head_dim) + " and " + std::to_string(problem.head_dim_v)};
+    }
   }
   if (problem.total_q >= kMaxLength || problem.total_k >= kMaxLength) {
     return {false, "it takes up to 2^29 rows in all"};
