@@ -1,5 +1,7 @@
 """The adapter (see _calls.py) of PyTorch tensors: host or GPU, on the current stream of the tensor's device."""
 
+import ctypes
+
 import torch
 
 from . import _frame
@@ -16,7 +18,7 @@ except AttributeError:  # a torch without CUDA
         return torch.cuda.current_stream(index).cuda_stream
 
 
-def write(frame, slot, tensor):
+def _write_fields(frame, slot, tensor):
     shape, index = tensor.shape, tensor.get_device()
     dimensions = len(shape)
     if dimensions > _frame.kMaxDimensions:
@@ -26,6 +28,37 @@ def write(frame, slot, tensor):
     packers[dimensions](frame.memory, offset, tensor.data_ptr(), 1 if index < 0 else 2 | index << 32, dimensions,
                         _DTYPES[tensor.dtype], address + 48, address + 80, 0, *shape, *tensor.stride())
     return address
+
+
+def _exchange():
+    """PyTorch's own function that fills in a DLTensor (DLPack's C exchange API, PyTorch 2.10), or None. The shape and
+    strides that it names are the tensor's: it must live until the call has returned."""
+    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    if capsule is None:
+        return None
+    pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi))
+    try:
+        words = (ctypes.c_void_p * 7).from_address(pointer_of(capsule, b"dlpack_exchange_api"))
+    except ValueError:  # a capsule of another name
+        return None
+    major = ctypes.c_uint32.from_address(ctypes.addressof(words)).value  # DLPackVersion; then the API before this one
+    if major != 1 or not words[5]:
+        return None
+    # dltensor_from_py_object_no_sync(object, DLTensor* out); a failure has set a Python exception, which ctypes raises.
+    return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)(words[5])
+
+
+_fill = _exchange()
+
+
+def _write_exchanged(frame, slot, tensor):
+    address = frame.base + slot * kSlotBytes
+    _fill(tensor, address)
+    return address
+
+
+write = _write_fields if _fill is None else _write_exchanged
 
 
 def key(tensor):

@@ -26,7 +26,8 @@ def _direct(*tensors):
         return False
     gradients = torch.is_grad_enabled()
     for tensor in tensors:
-        if tensor is not None and (type(tensor) not in _PLAIN or gradients and tensor.requires_grad or tensor.is_meta):
+        if tensor is not None and (type(tensor) not in _PLAIN or gradients and tensor.requires_grad or tensor.is_meta or
+                                   tensor.is_neg()):
             return False
     return True
 
