@@ -7,8 +7,8 @@ import torch
 from . import _frame
 from ._frame import kSlotBytes, packers
 
-_DTYPES = {getattr(torch, name): code for name, code in _frame.DTYPES.items()}
-_DTYPES.update({torch.complex64: _frame.dtype_code(5, 64), torch.complex128: _frame.dtype_code(5, 128)})
+DTYPES = {getattr(torch, name): code for name, code in _frame.DTYPES.items()}
+DTYPES.update({torch.complex64: _frame.dtype_code(5, 64), torch.complex128: _frame.dtype_code(5, 128)})
 
 try:
     _raw_stream = torch._C._cuda_getCurrentRawStream  # what torch's own compiled code calls
@@ -26,7 +26,7 @@ def _write_fields(frame, slot, tensor):
     offset = slot * kSlotBytes
     address = frame.base + offset
     packers[dimensions](frame.memory, offset, tensor.data_ptr(), 1 if index < 0 else 2 | index << 32, dimensions,
-                        _DTYPES[tensor.dtype], address + 48, address + 80, 0, *shape, *tensor.stride())
+                        DTYPES[tensor.dtype], address + 48, address + 80, 0, *shape, *tensor.stride())
     return address
 
 

@@ -3,6 +3,7 @@ mode), they call the library directly: PyTorch's dispatcher costs more than the 
 
 import torch
 
+from . import _torch_arrays as arrays
 from . import ops
 from ._functions import check_attention_dimensions
 from ._library import InvalidArgumentError
@@ -32,6 +33,21 @@ def _direct(*tensors):
     return True
 
 
+def _explained(error, **tensors):
+    """What to raise for an error of PyTorch's in a direct call: a sentence, if one of the tensors is of a kind that has
+    no memory to be read."""
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if tensor.layout is not torch.strided or tensor.is_nested:
+            kind = "nested" if tensor.is_nested else str(tensor.layout)
+            return InvalidArgumentError(f"{name} is a {kind} tensor, accepted: dense ones (torch.strided)")
+        if tensor.dtype not in arrays.DTYPES or tensor.is_quantized:
+            return InvalidArgumentError(f"{name} is {str(tensor.dtype).removeprefix('torch.')}, accepted: float16, bfloat16, "
+                                        "on the CPU float32 and float64 as well")
+    return error
+
+
 def _operand(name, matrix):
     """(values, pattern) without anything that torch.compile cannot trace, where it is such a pair."""
     if type(matrix) is tuple and len(matrix) == 2 and type(matrix[1]) is BlockPattern:
@@ -49,7 +65,10 @@ def sparse_linear(x, w, bias, activation):
     values, pattern = _operand("w", w)
     _same_columns("x", x, pattern, -1, "[..., in]")
     if _direct(x, values, bias):
-        return ops.run_sparse_linear(pattern, x, values, bias, activation)
+        try:
+            return ops.run_sparse_linear(pattern, x, values, bias, activation)
+        except (RuntimeError, KeyError) as error:
+            raise _explained(error, x=x, values=values, bias=bias)
     return _ops.sparse_linear(x, values, bias, pattern.crow_indices, pattern.col_indices, pattern.shape[0], activation)
 
 
@@ -68,7 +87,10 @@ def attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks
     settings = (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale,
                 causal, window_left, window_right, softcap, num_splits, deterministic)
     if _direct(q, k, v, sinks):
-        return ops.run_attention(q, k, v, *settings, pattern=pattern)
+        try:
+            return ops.run_attention(q, k, v, *settings, pattern=pattern)
+        except (RuntimeError, KeyError) as error:
+            raise _explained(error, q=q, k=k, v=v, sinks=sinks)
     check_attention_dimensions(q, k, v, cu_seqlens_q is not None, cu_seqlens_k is not None)
     if pattern is None:
         return _ops.attention(q, k, v, *settings)

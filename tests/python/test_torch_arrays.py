@@ -53,3 +53,20 @@ def test_lazily_negated_tensors_are_what_they_show():
     torch.testing.assert_close(tk.sparse_linear(torch._neg_view(x), (values, pattern)), right)
     q = torch.randn(1, 8, 2, 16)
     torch.testing.assert_close(tk.attention(q, q, torch._neg_view(q)), -tk.attention(q, q, q))
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda x: x.to_sparse(), "sparse_coo tensor, accepted: dense"),
+    (lambda x: x.to_mkldnn(), "_mkldnn tensor, accepted: dense"),
+    (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "qint8, accepted: float16"),
+    (lambda x: x.to(torch.int32), "int32, accepted: float16"),
+    (lambda x: x.to(torch.complex64), "complex64, accepted: float16"),
+])
+def test_tensors_of_another_kind_are_named(change, says):
+    x, values = torch.randn(8, 64), torch.randn(4, 32, 32)
+    pattern = tk.BlockPattern.from_mask(torch.ones(2, 2, dtype=torch.bool), 32)
+    with pytest.raises(tk.InvalidArgumentError, match=f"^x is (a torch.)?{says}"):
+        tk.sparse_linear(change(x), (values, pattern))
+    q = torch.randn(1, 8, 2, 16)
+    with pytest.raises(tk.InvalidArgumentError, match=f"^k is (a torch.)?{says}|^k is .*, but q is"):
+        tk.attention(q, change(q), q)
