@@ -7,34 +7,23 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import triage_kernels as tk  # noqa: E402
+from attention_definition import attend  # noqa: E402
 
 kHeads, kKvHeads, kDim, kDimV = 4, 2, 16, 8
 
 
 def meaning(q, k, v, causal=False, softmax_scale=None, window=(-1, -1), softcap=0.0, sinks=None):
-    """(o, lse) by dense products, differentiable."""
-    group = q.shape[2] // k.shape[2]
-    k, v = k.repeat_interleave(group, 2), v.repeat_interleave(group, 2)
-    # The library holds both in float32.
-    scale, softcap = torch.tensor([softmax_scale or q.shape[-1]**-0.5, softcap], dtype=torch.float32).tolist()
-    logits = torch.einsum("bihd,bjhd->bhij", q, k) * scale
-    if softcap:
-        logits = softcap * torch.tanh(logits / softcap)
+    """(o, lse), differentiable."""
     i = torch.arange(q.shape[1])[:, None] + k.shape[1] - q.shape[1]
     j = torch.arange(k.shape[1])[None, :]
-    hidden = torch.zeros(q.shape[1], k.shape[1], dtype=torch.bool)
+    seen = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool)
     if causal:
-        hidden |= j > i
+        seen &= j <= i
     if window[0] >= 0:
-        hidden |= j < i - window[0]
+        seen &= j >= i - window[0]
     if window[1] >= 0:
-        hidden |= j > i + window[1]
-    logits = logits.masked_fill(hidden, float("-inf"))
-    if sinks is not None:
-        logits = torch.cat([logits, sinks.to(logits)[None, :, None, None].expand(*logits.shape[:3], 1)], -1)
-    lse = torch.logsumexp(logits, -1)
-    weights = torch.exp(logits - torch.where(lse.isinf(), 0.0, lse)[..., None])
-    return torch.einsum("bhij,bjhd->bihd", weights[..., :k.shape[1]], v), lse
+        seen &= j <= i + window[1]
+    return attend(q, k, v, seen, softmax_scale, softcap, sinks)
 
 
 def inputs(seqlen_q=7, seqlen_k=9, batch=2, dtype=torch.float64, kv_heads=kKvHeads):

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import triage_kernels as tk  # noqa: E402
+from attention_definition import attend  # noqa: E402
 
 kHeads, kKvHeads, kDim, kDimV = 4, 2, 16, 8
 kQ, kK = 150, 200  # 3 x 4 blocks of 64, 2 x 2 of 128; ragged at the ends
@@ -50,22 +51,6 @@ def attended(blocks, block, seqlen_q, seqlen_k, heads=kHeads, causal=False, wind
         let = let & bits
     seen = (spread(blocks) == 2) | (spread(blocks) == 1) & let
     return seen.repeat_interleave(heads // seen.shape[1], 1)
-
-
-def meaning(q, k, v, seen, softmax_scale=None, softcap=0.0, sinks=None):
-    """(o, lse) by dense products in float64, differentiable."""
-    group = q.shape[2] // k.shape[2]
-    k, v = k.repeat_interleave(group, 2), v.repeat_interleave(group, 2)
-    scale, softcap = torch.tensor([softmax_scale or q.shape[-1]**-0.5, softcap], dtype=torch.float32).tolist()
-    logits = torch.einsum("bihd,bjhd->bhij", q, k) * scale
-    if softcap:
-        logits = softcap * torch.tanh(logits / softcap)
-    logits = logits.masked_fill(~seen, float("-inf"))
-    if sinks is not None:
-        logits = torch.cat([logits, sinks.to(logits)[None, :, None, None].expand(*logits.shape[:3], 1)], -1)
-    lse = torch.logsumexp(logits, -1)
-    weights = torch.exp(logits - torch.where(lse.isinf(), 0.0, lse)[..., None])
-    return torch.einsum("bhij,bjhd->bihd", weights[..., :k.shape[1]], v), lse
 
 
 def inputs(seqlen_q=kQ, seqlen_k=kK, batch=2, dtype=torch.float64):
@@ -115,7 +100,7 @@ def plain_options(options):
 def compare(q, k, v, pattern, options, seen, **packed):
     wanted = [q, k, v] + ([options["sinks"]] if "sinks" in options else [])
     o, lse = tk.block_sparse_attention(q, k, v, pattern, return_lse=True, **options, **packed)
-    right_o, right_lse = meaning(q, k, v, seen, **plain_options(options))
+    right_o, right_lse = attend(q, k, v, seen, **plain_options(options))
     torch.testing.assert_close(o, right_o, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(lse.double(), right_lse, rtol=1e-6, atol=1e-6)
     with torch.no_grad():
@@ -175,7 +160,7 @@ def test_no_option_is_dropped(change):
     after = gradients(tk.block_sparse_attention(q, k, v, pattern, **options))
     seen = attended(blocks, (64, 64), kQ, kK, index=index, elements=elements,
                     **{key: options[key] for key in ("causal", "window") if key in options})
-    right = gradients(meaning(q, k, v, seen, **plain_options(options))[0])
+    right = gradients(attend(q, k, v, seen, **plain_options(options))[0])
     for was, now, expected in zip(before, after, right):
         assert (was - now).abs().max() > 1e-3
         torch.testing.assert_close(now, expected.nan_to_num(0.0), rtol=2e-5, atol=2e-6)
@@ -194,7 +179,7 @@ def test_packed_sequences():
     parts = []
     for b, (length_q, length_k) in enumerate(zip(lengths_q, lengths_k)):
         seen = attended(blocks[b:b + 1], (64, 64), length_q, length_k, causal=True)
-        parts.append(meaning(q[None, bounds_q[b]:bounds_q[b + 1]], k[None, bounds_k[b]:bounds_k[b + 1]],
+        parts.append(attend(q[None, bounds_q[b]:bounds_q[b + 1]], k[None, bounds_k[b]:bounds_k[b + 1]],
                              v[None, bounds_k[b]:bounds_k[b + 1]], seen)[0][0])
     right = torch.cat(parts)
     torch.testing.assert_close(o, right, rtol=1e-10, atol=1e-10)
@@ -310,7 +295,7 @@ def test_backward_without_the_pattern():
     gc.collect()
     direction = torch.randn_like(o)
     gradients = torch.autograd.grad(o, (q, k, v), direction)
-    right = torch.autograd.grad(meaning(q, k, v, seen)[0], (q, k, v), direction)
+    right = torch.autograd.grad(attend(q, k, v, seen)[0], (q, k, v), direction)
     for gradient, expected in zip(gradients, right):
         torch.testing.assert_close(gradient, expected.nan_to_num(0.0), rtol=2e-5, atol=2e-6)
 
@@ -394,7 +379,7 @@ def test_export():
     model, qkv = Model(), tuple(x.detach() for x in inputs())
     batch = torch.export.Dim("batch", min=2)
     program = torch.export.export(model, qkv, dynamic_shapes=({0: batch}, {0: batch}, {0: batch}))
-    right = meaning(*qkv, model.seen)[0]
+    right = attend(*qkv, model.seen)[0]
     memory = io.BytesIO()
     torch.export.save(program, memory)
     del model, program
@@ -410,7 +395,7 @@ def test_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         o = tk.block_sparse_attention(q, k, v, pattern, **options)
     assert o.dtype == torch.bfloat16
-    torch.testing.assert_close(o.float(), meaning(q, k, v, seen, **options)[0], rtol=0.05, atol=0.05)
+    torch.testing.assert_close(o.float(), attend(q, k, v, seen, **options)[0], rtol=0.05, atol=0.05)
     o.sum().backward()
     assert q.grad.dtype == options["sinks"].grad.dtype == torch.float32
 
@@ -419,7 +404,7 @@ def test_numpy():
     blocks = random_blocks(1, 2)
     qkv = [x.detach().numpy() for x in inputs()]
     pattern = tk.AttentionPattern.from_mask(blocks.numpy(), kQ, kK)
-    right = meaning(*map(torch.from_numpy, qkv), attended(blocks, (64, 64), kQ, kK, causal=True))
+    right = attend(*map(torch.from_numpy, qkv), attended(blocks, (64, 64), kQ, kK, causal=True))
     for function in (tk.attention, tk.block_sparse_attention):
         o, lse = function(*qkv, pattern=pattern, causal=True, return_lse=True)
         torch.testing.assert_close(torch.from_numpy(o), right[0], rtol=1e-10, atol=1e-10)
@@ -428,7 +413,7 @@ def test_numpy():
     pattern.set_elements(index.numpy(), elements.numpy())
     seen = attended(blocks, (64, 64), kQ, kK, index=index, elements=elements)
     torch.testing.assert_close(torch.from_numpy(tk.attention(*qkv, pattern=pattern)),
-                               meaning(*map(torch.from_numpy, qkv), seen)[0], rtol=1e-10, atol=1e-10)
+                               attend(*map(torch.from_numpy, qkv), seen)[0], rtol=1e-10, atol=1e-10)
     assert (pattern.mask() == blocks.numpy()).all()
     with pytest.raises(ValueError, match="no PyTorch tensors"):
         tk.block_sparse_attention(*inputs(), pattern)
