@@ -140,32 +140,26 @@ __device__ __forceinline__ void produce_keys(QueryGradientStorage<C>& storage, c
     }
     if constexpr (C::kSparse) __syncwarp();  // or the compiler joins the leader's branch with the return below
     if (!more) return;
+    // Half of a slot: keys or values, or without `data` nothing.
+    const auto load_half = [&](std::uint8_t* place, const CUtensorMap& map,
+                               device::PipelineBarriers<C::kStages>& barriers, int columns, int block, bool data) {
+      const std::uint32_t full = ptx::shared_address(&barriers.full[state.slot]);
+      if (!data) {
+        ptx::mbarrier_arrive(full);
+        return;
+      }
+      ptx::barrier_expect(full, C::kKeyBytes);
+      load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(place), map, maps.zeros, params.kv_sliced, full, start,
+                                        block * C::kBlockN, tile.seqlen_k, columns, kv_head, kv_batch);
+    };
     const auto load = [&](int block, bool data, std::uint32_t entry) {
-      const std::uint32_t k_full = ptx::shared_address(&storage.k_barriers.full[state.slot]),
-                          v_full = ptx::shared_address(&storage.v_barriers.full[state.slot]);
       ptx::mbarrier_wait(ptx::shared_address(&storage.k_barriers.empty[state.slot]), state.parity);
       if (leader) {
         if constexpr (C::kSparse) storage.entries[state.slot] = entry;
-        if (data) {
-          ptx::barrier_expect(k_full, C::kKeyBytes);
-          load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(storage.k[state.slot]), maps.k, maps.zeros,
-                                            params.kv_sliced, k_full, start, block * C::kBlockN, tile.seqlen_k,
-                                            params.head_dim, kv_head, kv_batch);
-        } else {
-          ptx::mbarrier_arrive(k_full);
-        }
+        load_half(storage.k[state.slot], maps.k, storage.k_barriers, params.head_dim, block, data);
       }
       ptx::mbarrier_wait(ptx::shared_address(&storage.v_barriers.empty[state.slot]), state.parity);
-      if (leader) {
-        if (data) {
-          ptx::barrier_expect(v_full, C::kKeyBytes);
-          load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(storage.v[state.slot]), maps.v, maps.zeros,
-                                            params.kv_sliced, v_full, start, block * C::kBlockN, tile.seqlen_k,
-                                            params.head_dim_v, kv_head, kv_batch);
-        } else {
-          ptx::mbarrier_arrive(v_full);
-        }
-      }
+      if (leader) load_half(storage.v[state.slot], maps.v, storage.v_barriers, params.head_dim_v, block, data);
       state.advance();
     };
     if constexpr (C::kSparse) {

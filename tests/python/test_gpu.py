@@ -91,7 +91,7 @@ def test_attention(dtype, options, head_dim):
     if "sinks" in named:
         named["sinks"] = wide[3]
     with torch.device("cuda"):
-        right, right_lse = meaning(*wide[:3], **named)
+        right, right_lse = attend(*wide[:3], **named)
     close(o, right, dtype)
     close(lse, right_lse, torch.float16)
     direction = torch.randn_like(o)
@@ -107,7 +107,8 @@ def test_attention(dtype, options, head_dim):
 @pytest.mark.parametrize("head_dim", [64, 128])
 @pytest.mark.parametrize("block", [(64, 64), (128, 128), (64, 128)], ids=lambda block: f"{block[0]}x{block[1]}")
 def test_block_sparse_attention(dtype, options, head_dim, block):
-    from test_block_sparse_attention import attended, meaning, random_blocks, random_elements
+    from attention_definition import attend
+    from test_block_sparse_attention import attended, random_blocks, random_elements
     options, length_q, length_k = dict(options), 300, 410
     q, k, v = (torch.randn(2, length, heads, head_dim, device="cuda", dtype=dtype, requires_grad=True)
                for length, heads in ((length_q, 4), (length_k, 2), (length_k, 2)))
@@ -126,7 +127,7 @@ def test_block_sparse_attention(dtype, options, head_dim, block):
         seen = attended(blocks, block, length_q, length_k, index=index, elements=elements, **interval)
         wide = [tensor.detach().double().requires_grad_() for tensor in wanted]
         named = {"sinks": wide[3]} if "sinks" in options else {}
-        right, right_lse = meaning(*wide[:3], seen, softcap=options.get("softcap", 0.0), **named)
+        right, right_lse = attend(*wide[:3], seen, softcap=options.get("softcap", 0.0), **named)
     o, lse = tk.block_sparse_attention(q, k, v, pattern, return_lse=True, **options)
     assert tk.last_kernel().startswith("sm")
     close(o, right, dtype)
