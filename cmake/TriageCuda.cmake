@@ -76,12 +76,8 @@ if(TRIAGE_HAS_CUDA)
   set(TRIAGE_CODE_sm90)
   if(architectures STREQUAL "all")
     set(architectures ${all_architectures})
-    # PTX of the newest architecture serves what comes later. PTX of 89 serves what lies between, and lets the L4's
-    # configuration run on a 9.0 device (CUDA_FORCE_PTX_JIT=1 TRIAGE_SHARED_MEMORY_KB=99).
-    list(GET all_architectures -1 newest)
-    string(REPLACE "a" "" newest ${newest})
-    list(APPEND TRIAGE_CODE_sm80 --generate-code=arch=compute_89,code=compute_89
-         --generate-code=arch=compute_${newest},code=compute_${newest})
+    # PTX of 80 serves what comes later, and lets an 8.x GPU's code run on a 9.0 device (CUDA_FORCE_PTX_JIT=1).
+    list(APPEND TRIAGE_CODE_sm80 --generate-code=arch=compute_80,code=compute_80)
   endif()
   foreach(architecture IN LISTS architectures)
     if(NOT architecture MATCHES "^([0-9]+)a?$")
@@ -92,7 +88,14 @@ if(TRIAGE_HAS_CUDA)
     if(number LESS 80)
       message(FATAL_ERROR "TRIAGE_CUDA_ARCHITECTURES holds '${architecture}'; the kernels need 80 or later")
     endif()
-    list(APPEND TRIAGE_CODE_sm80 --generate-code=arch=compute_${number},code=sm_${number})
+    # Two versions of the family's source, not one an architecture: what is new from 9.0 on is used there and later, and
+    # ptxas, not the front end (which takes more than half of the time), knows the machines.
+    if(number LESS 90)
+      set(version 80)
+    else()
+      set(version 90)
+    endif()
+    list(APPEND TRIAGE_CODE_sm80 --generate-code=arch=compute_${version},code=sm_${number})
     set(TRIAGE_HAS_SM80 1)
     if(number EQUAL 90)  # wgmma exists on 90a and nowhere else
       list(APPEND TRIAGE_CODE_sm90 --generate-code=arch=compute_90a,code=sm_90a)
