@@ -4,7 +4,7 @@
     python3 bench/python_overhead.py --device cuda   # with the launch of the smallest problem's kernel
 
 On the CPU the problem has no rows, so that the library checks the arguments and returns: all that is left is the way there.
-`ctypes` is the share of the C call alone, made again with the same arguments.
+The last lines are the C calls alone, made again and again with the same arguments.
 """
 
 import argparse
@@ -25,6 +25,24 @@ def best(call, rounds=1000, repeats=20, between=lambda: None):
             call()
         times.append((time.perf_counter() - begin) / repeats)
     return 1e6 * min(times)
+
+
+def c_call(call):
+    """The C call that `call`, a function of _calls, makes: a function of no arguments, which keeps what they point to
+    (the frame's memory until the next call of _calls)."""
+    found = []
+
+    def keep(name, arrays, frame, arguments, key, like):
+        library = _library.library()
+        size = _calls._query(library, name, frame, arguments, key)
+        owner, address = arrays.scratch(size, like) if size else (None, None)
+        arguments = (*arguments, frame.workspace(address, size) if size else None, arrays.stream(like))
+        function = getattr(library, name)
+        found.append(lambda owner=owner: function(*arguments))
+    run, _calls._run = _calls._run, keep
+    call()
+    _calls._run = run
+    return found[0]
 
 
 def main():
@@ -61,20 +79,13 @@ def main():
             with torch.no_grad():
                 call()
                 print(f"{name:40} {best(call, between=between):6.2f}")
-    # The C call by itself, arguments packed once.
-    kept = []
-    run = _calls._run
-
-    def keep(name, arrays, frame, arguments, key, like):
-        kept.append((name, arguments, frame))
-        return run(name, arrays, frame, arguments, key, like)
-    _calls._run = keep
-    with torch.no_grad():
-        tk.sparse_linear(x, w)
-    _calls._run = run
-    name, arguments, _ = kept[0]
-    function, stream = getattr(_library.library(), name), _torch_arrays.stream(x)
-    print(f"{'the C call of sparse_linear':40} {best(lambda: function(*arguments, None, stream), between=between):6.2f}")
+    y, o = torch.zeros(rows, 128, device=device, dtype=dtype), torch.zeros_like(q)
+    c_calls = {
+        "sparse_linear": lambda: _calls.linear(_torch_arrays, pattern, values, x, None, y, "none"),
+        "attention": lambda: _calls.attention_forward(_torch_arrays, q, q, q, o, None, _calls.AttentionOptions()),
+    }
+    for name, call in c_calls.items():
+        print(f"{'the C call of ' + name:40} {best(c_call(call), between=between):6.2f}")
 
 
 if __name__ == "__main__":

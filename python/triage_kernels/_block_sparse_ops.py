@@ -26,8 +26,8 @@ def _settings(cu_seqlens_q, cu_seqlens_k, sinks, max_seqlen_q, max_seqlen_k, sof
 
 def _block_sparse_attention(q, k, v, blocks, element_index, elements, cu_seqlens_q, cu_seqlens_k, sinks, seqlen_q,
                             seqlen_k, block_q, block_k, *rest):
-    return run_attention(q, k, v, *_settings(cu_seqlens_q, cu_seqlens_k, sinks, *rest),
-                         pattern=lookup(blocks, element_index, elements, seqlen_q, seqlen_k, (block_q, block_k)))
+    return run_attention(q, k, v, _settings(cu_seqlens_q, cu_seqlens_k, sinks, *rest),
+                         lookup(blocks, element_index, elements, seqlen_q, seqlen_k, (block_q, block_k)))
 
 
 def _block_sparse_attention_backward(d_o, d_lse, q, k, v, o, lse, blocks, element_index, elements, cu_seqlens_q,

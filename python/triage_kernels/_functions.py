@@ -1,16 +1,21 @@
 """The public functions: one name for arrays of every kind. PyTorch tensors take the way of _torch_functions, with
 gradients and torch.compile; NumPy and CuPy arrays call the library here."""
 
+import numbers
+import struct
 import sys
 
 from . import _calls
 from ._attention_pattern import AttentionPattern
 from ._library import InvalidArgumentError
-from ._pattern import BlockPattern, adapter_of, is_torch, sparse_operand
+from ._pattern import BlockPattern, adapter_of, sparse_operand
 
 
-def _torch_functions():
-    """That module; PyTorch's tensors are there, so it can be imported."""
+def _torch_functions_for(value):
+    """The module _torch_functions if `value` is a tensor of PyTorch, else None."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor):
+        return None
     module = sys.modules.get("triage_kernels._torch_functions")
     if module is None:
         from . import _torch_functions as module
@@ -25,8 +30,9 @@ def sparse_linear(x, w, bias=None, *, activation="none"):
     activation is "none", "relu", "gelu" (the exact one) or "silu". Returns [..., out]. Differentiable by x, the values
     and bias; with "gelu" and "silu" the backward computes the product anew, as activation checkpointing does.
     """
-    if is_torch(x):
-        return _torch_functions().sparse_linear(x, w, bias, activation)
+    torch_functions = _torch_functions_for(x)
+    if torch_functions is not None:
+        return torch_functions.sparse_linear(x, w, bias, activation)
     values, pattern = sparse_operand("w", w)
     arrays = adapter_of(x)
     x = arrays.array_of("x", x)
@@ -46,8 +52,9 @@ def spmm(a, b, *, c=None, alpha=1.0, beta=0.0):
 
     a is as w of `sparse_linear`. Returns a new [M, N]. Differentiable by a's values, b and c.
     """
-    if is_torch(b):
-        return _torch_functions().spmm(a, b, c, alpha, beta)
+    torch_functions = _torch_functions_for(b)
+    if torch_functions is not None:
+        return torch_functions.spmm(a, b, c, alpha, beta)
     values, pattern = sparse_operand("a", a)
     arrays = adapter_of(b)
     b = arrays.rows(arrays.array_of("b", b))
@@ -67,8 +74,9 @@ def sddmm(x, y, pattern, *, layout="x_yt", values=None, alpha=1.0, beta=0.0):
     """
     if not isinstance(pattern, BlockPattern):
         raise InvalidArgumentError(f"pattern is a {type(pattern).__name__}, accepted: a BlockPattern")
-    if is_torch(x):
-        return _torch_functions().sddmm(x, y, pattern, layout, values, alpha, beta)
+    torch_functions = _torch_functions_for(x)
+    if torch_functions is not None:
+        return torch_functions.sddmm(x, y, pattern, layout, values, alpha, beta)
     arrays = adapter_of(x)
     x, y = (arrays.rows(arrays.array_of(name, value)) for name, value in (("x", x), ("y", y)))
     shape = (pattern.nnz_blocks, pattern.block_size, pattern.block_size)
@@ -79,7 +87,7 @@ def sddmm(x, y, pattern, *, layout="x_yt", values=None, alpha=1.0, beta=0.0):
 
 def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), softcap=0.0, sinks=None, cu_seqlens_q=None,
               cu_seqlens_k=None, max_seqlen_q=0, max_seqlen_k=0, seqused_k=None, block_table=None, num_splits=0,
-              deterministic=True, return_lse=False, pattern=None):
+              deterministic=None, return_lse=False, pattern=None):
     """softmax(softmax_scale * q k^T + mask) v.
 
     q [batch, seqlen_q, heads, head_dim], k [batch, seqlen_k, kv_heads, head_dim], v [batch, seqlen_k, kv_heads,
@@ -92,8 +100,9 @@ def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), sof
     [heads], one more logit each that has no value. cu_seqlens_q, cu_seqlens_k: int32 [batch + 1], packed sequences: q
     [total_q, heads, head_dim] and so on, with max_seqlen_q, max_seqlen_k. seqused_k (int32 [batch]) and block_table
     (int32 [batch, max_pages]): caches, forward only. num_splits: parts of the keys, 0 lets the library choose.
-    deterministic: whether the backward is bitwise repeatable. pattern: an AttentionPattern, see
-    `block_sparse_attention`. Differentiable by q, k, v and sinks, through both results.
+    deterministic: whether the backward is bitwise repeatable, which may be slower; None asks
+    torch.are_deterministic_algorithms_enabled(). pattern: an AttentionPattern, see `block_sparse_attention`.
+    Differentiable by q, k, v and sinks, through both results.
     """
     if pattern is not None and type(pattern) is not AttentionPattern:
         raise InvalidArgumentError(f"pattern is a {type(pattern).__name__}, accepted: an AttentionPattern")
@@ -102,11 +111,26 @@ def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), sof
     except (TypeError, ValueError):
         raise InvalidArgumentError(f"window is {window!r}, accepted: (left, right), -1 for no limit") from None
     scale = _softmax_scale(softmax_scale)
-    if is_torch(q):
-        o, lse = _torch_functions().attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks,
-                                            max_seqlen_q, max_seqlen_k, scale, causal, window_left, window_right,
-                                            softcap, num_splits, deterministic, pattern)
-        return (o, lse) if return_lse else o
+    settings = (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, scale, causal,
+                window_left, window_right, softcap, num_splits, deterministic)
+    torch_functions = _torch_functions_for(q)
+    try:
+        if torch_functions is not None:
+            o, lse = torch_functions.attention(q, k, v, settings, pattern, return_lse)
+        else:
+            o, lse = _array_attention(q, k, v, settings, pattern, return_lse)
+    except (TypeError, OverflowError, struct.error):
+        _check_numbers(window_left=window_left, window_right=window_right, max_seqlen_q=max_seqlen_q,
+                       max_seqlen_k=max_seqlen_k, num_splits=num_splits)
+        if not isinstance(softcap, numbers.Real):
+            raise InvalidArgumentError(f"softcap is {softcap!r}, accepted: a number") from None
+        raise
+    return (o, lse) if return_lse else o
+
+
+def _array_attention(q, k, v, settings, pattern, want_lse):
+    (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, scale, causal, window_left,
+     window_right, softcap, num_splits, _) = settings
     arrays = adapter_of(q)
     q, k, v = (arrays.rows(arrays.array_of(name, value)) for name, value in (("q", q), ("k", k), ("v", v)))
     lengths = [None if value is None else arrays.indices(arrays.array_of("an index array", value))
@@ -116,14 +140,21 @@ def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), sof
                                       max_seqlen_q, max_seqlen_k, lengths[2], lengths[3], sinks, num_splits, pattern)
     check_attention_dimensions(q, k, v, cu_seqlens_q is not None, cu_seqlens_k is not None)
     o = arrays.empty((*q.shape[:-1], v.shape[-1]), q)
-    lse = arrays.empty(lse_shape(q, cu_seqlens_q is not None), q, arrays.float32) if return_lse else None
+    lse = arrays.empty(lse_shape(q, cu_seqlens_q is not None), q, arrays.float32) if want_lse else None
     _calls.attention_forward(arrays, q, k, v, o, lse, options)
-    return (o, lse) if return_lse else o
+    return o, lse
+
+
+def _check_numbers(**integers):
+    """Says which of these could not become 64-bit integers."""
+    for name, value in integers.items():
+        if not isinstance(value, numbers.Integral) or not -2**63 <= value < 2**63:
+            raise InvalidArgumentError(f"{name} is {value!r}, accepted: an integer of 64 bits") from None
 
 
 def block_sparse_attention(q, k, v, pattern, *, causal=False, softmax_scale=None, window=(-1, -1), softcap=0.0,
                            sinks=None, cu_seqlens_q=None, cu_seqlens_k=None, max_seqlen_q=0, max_seqlen_k=0,
-                           deterministic=True, return_lse=False):
+                           deterministic=None, return_lse=False):
     """`attention` over the blocks of scores that `pattern` (an AttentionPattern for these lengths, on their device)
     lists.
 
@@ -141,7 +172,7 @@ def block_sparse_attention(q, k, v, pattern, *, causal=False, softmax_scale=None
 def _softmax_scale(softmax_scale):
     if softmax_scale is None:
         return 0.0
-    if not softmax_scale > 0:
+    if not isinstance(softmax_scale, numbers.Real) or not softmax_scale > 0:
         raise InvalidArgumentError(f"softmax_scale is {softmax_scale}, accepted: a positive number, or None for "
                                    "1/sqrt(head_dim)")
     return softmax_scale

@@ -1,10 +1,11 @@
 """The adapter (see _calls.py) of PyTorch tensors: host or GPU, on the current stream of the tensor's device."""
 
 import ctypes
+import functools
 
 import torch
 
-from . import _frame
+from . import _frame, _library
 from ._frame import kSlotBytes, packers
 
 DTYPES = {getattr(torch, name): code for name, code in _frame.DTYPES.items()}
@@ -31,25 +32,37 @@ def _write_fields(frame, slot, tensor):
 
 
 def _exchange():
-    """PyTorch's own function that fills in a DLTensor (DLPack's C exchange API, PyTorch 2.10), or None. The shape and
-    strides that it names are the tensor's: it must live until the call has returned."""
+    """PyTorch's own functions for tensors in C (DLPack's C exchange API, PyTorch 2.10): the capsule that holds them, and
+    the one that fills in a DLTensor; or (None, None). The shape and strides that a DLTensor names are the tensor's: it
+    must live until the call has returned."""
     capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
     if capsule is None:
-        return None
+        return None, None
     pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", ctypes.pythonapi))
     try:
         words = (ctypes.c_void_p * 7).from_address(pointer_of(capsule, b"dlpack_exchange_api"))
     except ValueError:  # a capsule of another name
-        return None
+        return None, None
     major = ctypes.c_uint32.from_address(ctypes.addressof(words)).value  # DLPackVersion; then the API before this one
     if major != 1 or not words[5]:
-        return None
+        return None, None
     # dltensor_from_py_object_no_sync(object, DLTensor* out); a failure has set a Python exception, which ctypes raises.
-    return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)(words[5])
+    return capsule, ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)(words[5])
 
 
-_fill = _exchange()
+_exchange_api, _fill = _exchange()
+
+
+@functools.lru_cache(maxsize=None)
+def builtin(name):
+    """One of the functions of python/torch_calls.cpp, which call the library with tensors as they are and answer with a
+    status, in a fifth of the time that _calls.py takes; None where PyTorch has no exchange API."""
+    if _exchange_api is None:
+        return None
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(
+        ("PyCFunction_NewEx", ctypes.pythonapi))
+    return make(ctypes.addressof(ctypes.c_char.in_dll(_library.library(), name)), _exchange_api, None)
 
 
 def _write_exchanged(frame, slot, tensor):
@@ -84,6 +97,8 @@ def array_of(name, value):
 
 def rows(tensor):
     """`tensor`, copied only if its rows do not lie one after another with inner stride 1."""
+    if tensor.is_contiguous():
+        return tensor
     dimensions = tensor.dim()
     if dimensions == 0 or tensor.numel() == 0:
         return tensor
@@ -95,6 +110,16 @@ def rows(tensor):
     if dimensions > 2 and 0 in strides:
         return tensor.contiguous()
     return tensor
+
+
+def matrix(tensor):
+    """[..., n] as rows that the library takes."""
+    if tensor.dim() != 2:
+        rows_of_all = 1
+        for size in tensor.shape[:-1]:
+            rows_of_all *= size
+        tensor = tensor.reshape(rows_of_all, tensor.shape[-1])
+    return rows(tensor)
 
 
 def empty(shape, like, dtype=None):

@@ -11,6 +11,7 @@ from ._pattern import BlockPattern, sparse_operand
 
 _ops = torch.ops.triage
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
+_compiling = torch.compiler.is_compiling
 _modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
 _transforms = getattr(torch._C._functorch, "peek_interpreter_stack", lambda: None)
@@ -23,7 +24,7 @@ if _any_autocast is None:
 
 def _direct(*tensors):
     """Whether a call on these needs nothing of PyTorch's dispatcher."""
-    if torch.compiler.is_compiling() or _modes() or _function_modes() or _any_autocast() or _transforms() is not None:
+    if _compiling() or _modes() or _function_modes() or _any_autocast() or _transforms() is not None:
         return False
     gradients = torch.is_grad_enabled()
     for tensor in tensors:
@@ -57,18 +58,17 @@ def _operand(name, matrix):
 
 def _same_columns(name, x, pattern, dimension, what):
     if x.dim() == 0 or x.shape[dimension] != pattern.shape[1]:
-        raise InvalidArgumentError(f"{name} has the shape {list(x.shape)}, accepted: {what} with "
-                                   f"{pattern.shape[1]}, the columns of the block-sparse matrix")
+        raise ops.columns_error(name, x, pattern, what)
 
 
 def sparse_linear(x, w, bias, activation):
     values, pattern = _operand("w", w)
-    _same_columns("x", x, pattern, -1, "[..., in]")
     if _direct(x, values, bias):
         try:
             return ops.run_sparse_linear(pattern, x, values, bias, activation)
         except (RuntimeError, KeyError) as error:
             raise _explained(error, x=x, values=values, bias=bias)
+    _same_columns("x", x, pattern, -1, "[..., in]")
     return _ops.sparse_linear(x, values, bias, pattern.crow_indices, pattern.col_indices, pattern.shape[0], activation)
 
 
@@ -82,18 +82,20 @@ def sddmm(x, y, pattern, layout, values, alpha, beta):
     return _ops.sddmm(x, y, pattern.crow_indices, pattern.col_indices, pattern.block_size, layout, values, alpha, beta)
 
 
-def attention(q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k,
-              softmax_scale, causal, window_left, window_right, softcap, num_splits, deterministic, pattern):
-    settings = (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale,
-                causal, window_left, window_right, softcap, num_splits, deterministic)
-    if _direct(q, k, v, sinks):
+def attention(q, k, v, settings, pattern, want_lse):
+    """(o, lse), the latter perhaps None where it is not wanted. `settings`: the operator's other arguments."""
+    if _direct(q, k, v, settings[4]):
         try:
-            return ops.run_attention(q, k, v, *settings, pattern=pattern)
+            return ops.run_attention(q, k, v, settings, pattern, want_lse)
         except (RuntimeError, KeyError) as error:
-            raise _explained(error, q=q, k=k, v=v, sinks=sinks)
+            raise _explained(error, q=q, k=k, v=v, sinks=settings[4])
+    (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale, causal,
+     window_left, window_right, softcap, num_splits, deterministic) = settings
     check_attention_dimensions(q, k, v, cu_seqlens_q is not None, cu_seqlens_k is not None)
+    if deterministic is None:
+        deterministic = torch.are_deterministic_algorithms_enabled()
     if pattern is None:
-        return _ops.attention(q, k, v, *settings)
+        return _ops.attention(q, k, v, *settings[:-1], deterministic)
     if pattern.blocks is None:
         raise InvalidArgumentError("pattern was made from arrays that are no PyTorch tensors, accepted with tensors "
                                    "that want a gradient and under torch.compile: one that was")

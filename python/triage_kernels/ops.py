@@ -11,7 +11,7 @@ import contextlib
 
 import torch
 
-from . import _calls
+from . import _calls, _library
 from . import _torch_arrays as arrays
 from ._functions import check_attention_dimensions, lse_shape
 from ._library import InvalidArgumentError
@@ -53,23 +53,28 @@ def device_guard(tensor):
 # ---- Implementations ----
 
 
-def _flat(tensor):
-    """[..., n] as rows that the library takes."""
-    if tensor.dim() != 2:
-        rows = 1
-        for size in tensor.shape[:-1]:
-            rows *= size
-        tensor = tensor.reshape(rows, tensor.shape[-1])
-    return arrays.rows(tensor)
-
-
 def run_sparse_linear(pattern, x, values, bias, activation):
-    flat = _flat(x)
-    y = torch.empty((flat.shape[0], pattern.shape[0]), dtype=x.dtype, device=x.device)
-    with device_guard(x):
-        _calls.linear(arrays, pattern, values if values.is_contiguous() else values.contiguous(), flat,
-                      None if bias is None else bias.contiguous(), y, activation)
-    return y if x.dim() == 2 else y.view(*x.shape[:-1], pattern.shape[0])
+    shape, rows = x.shape, pattern.shape[0]
+    if len(shape) == 0 or shape[-1] != pattern.shape[1]:
+        raise columns_error("x", x, pattern, "[..., in]")
+    # PyTorch is fastest at new tensors where it is given no tuple of sizes.
+    y = x.new_empty(shape[0], rows) if len(shape) == 2 else x.new_empty((*shape[:-1], rows))
+    values, bias = values.contiguous(), _contiguous(bias)
+    call = arrays.builtin("triage_python_linear")
+    if call is None:
+        with device_guard(x):
+            _calls.linear(arrays, pattern, values, arrays.matrix(x), bias, arrays.matrix(y), activation)
+        return y
+    kind = _calls.choice("activation", activation, _calls.ACTIVATIONS)
+    status = call(pattern.handle, values, x if x.is_contiguous() else arrays.matrix(x), bias, y, kind, arrays.scratch)
+    if status:
+        _library.check(status)
+    return y
+
+
+def columns_error(name, x, pattern, what):
+    return InvalidArgumentError(f"{name} has the shape {list(x.shape)}, accepted: {what} with {pattern.shape[1]}, the "
+                                "columns of the block-sparse matrix")
 
 
 def _sparse_linear(x, values, bias, crow, col, out_features, activation):
@@ -113,7 +118,7 @@ def _sddmm(x, y, crow, col, block_size, layout, values, alpha, beta):
 def _sparse_linear_backward_input(d_y, values, crow, col, in_features):
     """d_y [..., out] times w [out, in]."""
     pattern = lookup(crow, col, d_y.shape[-1], in_features, values.shape[-1])
-    flat = _flat(d_y)
+    flat = arrays.matrix(d_y)
     d_x = torch.empty((flat.shape[0], in_features), dtype=d_y.dtype, device=d_y.device)
     with device_guard(d_y):
         _calls.linear_backward_input(arrays, pattern, values.contiguous(), flat, d_x)
@@ -132,23 +137,42 @@ def _spmm_backward_b(values, crow, col, d_c, cols, alpha):
 
 def _options(cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale, causal,
              window_left, window_right, softcap, num_splits, pattern):
-    return _calls.AttentionOptions(softmax_scale, causal, window_left, window_right, softcap, _int32(cu_seqlens_q),
-                                   _int32(cu_seqlens_k), max_seqlen_q, max_seqlen_k, _int32(seqused_k),
-                                   _int32(block_table), None if sinks is None else sinks.contiguous(), num_splits, pattern)
+    return _calls.AttentionOptions(softmax_scale, causal, window_left, window_right, softcap, _contiguous(cu_seqlens_q),
+                                   _contiguous(cu_seqlens_k), max_seqlen_q, max_seqlen_k, _contiguous(seqused_k),
+                                   _contiguous(block_table), _contiguous(sinks), num_splits, pattern)
 
 
-def _int32(tensor):
-    return None if tensor is None else tensor if tensor.is_contiguous() else tensor.contiguous()
+def _contiguous(tensor):
+    return None if tensor is None else tensor.contiguous()
 
 
-def run_attention(q, k, v, *settings, pattern=None):
-    check_attention_dimensions(q, k, v, settings[0] is not None, settings[1] is not None)
+def run_attention(q, k, v, settings, pattern=None, want_lse=True):
+    """(o, lse), the latter None where it is not wanted. `settings`: what _ATTENTION_OPTIONS says."""
+    packed_q, packed_k = settings[0] is not None, settings[1] is not None
+    q_shape, v_shape = q.shape, v.shape
+    if packed_q or packed_k or not len(q_shape) == k.dim() == len(v_shape) == 4:
+        check_attention_dimensions(q, k, v, packed_q, packed_k)
+    if q_shape[-1] == v_shape[-1]:  # half a microsecond faster
+        o = torch.empty_like(q, memory_format=torch.contiguous_format)
+    else:
+        o = q.new_empty((*q_shape[:-1], v_shape[-1]))
+    lse = q.new_empty(lse_shape(q, packed_q), dtype=torch.float32) if want_lse else None
     q, k, v = arrays.rows(q), arrays.rows(k), arrays.rows(v)
-    o = torch.empty((*q.shape[:-1], v.shape[-1]), dtype=q.dtype, device=q.device)
-    lse = torch.empty(lse_shape(q, settings[0] is not None), dtype=torch.float32, device=q.device)
-    with device_guard(q):
-        _calls.attention_forward(arrays, q, k, v, o, lse, _options(*settings[:-1], pattern))
+    call = arrays.builtin("triage_python_attention")
+    if call is None:
+        with device_guard(q):
+            _calls.attention_forward(arrays, q, k, v, o, lse, _options(*settings[:-1], pattern))
+        return o, lse
+    if packed_q or packed_k or settings[2] is not None or settings[4] is not None:
+        settings = (*map(_contiguous, settings[:5]), *settings[5:])
+    status = call(q, k, v, o, lse, None if pattern is None else pattern.handle, arrays.scratch, *settings)
+    if status:
+        _library.check(status)
     return o, lse
+
+
+def _attention(q, k, v, *settings):
+    return run_attention(q, k, v, settings)
 
 
 def run_attention_backward(d_o, d_lse, q, k, v, o, lse, *settings, pattern=None):
@@ -196,7 +220,7 @@ def inside(crow, col, block, rows, cols):
 
 for _name, _function in (("sparse_linear", _sparse_linear), ("sparse_linear_backward_input", _sparse_linear_backward_input),
                          ("spmm", _spmm), ("spmm_backward_b", _spmm_backward_b), ("sddmm", _sddmm),
-                         ("attention", run_attention), ("attention_backward", run_attention_backward)):
+                         ("attention", _attention), ("attention_backward", run_attention_backward)):
     library.impl(_name, _function, "CPU")
     library.impl(_name, _function, "CUDA")
 

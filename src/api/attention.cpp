@@ -18,6 +18,11 @@ std::size_t needed_workspace(const AttentionKernel& kernel, const AttentionCall&
 
 void attention_forward(const DLTensor& q, const DLTensor& k, const DLTensor& v, const DLTensor& o, const DLTensor* lse,
                        const AttentionOptions& options, const Workspace& workspace, Stream stream) {
+  attention_forward(q, k, v, o, lse, options, given(workspace), stream);
+}
+
+void attention_forward(const DLTensor& q, const DLTensor& k, const DLTensor& v, const DLTensor& o, const DLTensor* lse,
+                       const AttentionOptions& options, const WorkspaceSource& workspace, Stream stream) {
   CheckedAttention checked = check_attention(q, k, v, o, lse, options);
   if (checked.empty) {
     set_last_kernel("");
@@ -25,8 +30,7 @@ void attention_forward(const DLTensor& q, const DLTensor& k, const DLTensor& v, 
   }
   AttentionCall& call = checked.call;
   const AttentionKernel& kernel = select_attention(call.problem, *call.device);
-  check_workspace(workspace, needed_workspace(kernel, call), kernel.name, checked.tensors);
-  call.workspace = workspace;
+  call.workspace = workspace_from(workspace, needed_workspace(kernel, call), kernel.name, checked.tensors);
   call.stream = stream;
   const DeviceGuard guard(call.device->dl);
   kernel.launch(call);

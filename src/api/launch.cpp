@@ -34,4 +34,16 @@ void check_workspace(const Workspace& workspace, std::size_t needed, const char*
   for (const Extent& tensor : tensors) check_no_overlap(scratch, tensor);
 }
 
+WorkspaceSource given(const Workspace& workspace) {
+  return [workspace](std::size_t) { return workspace; };
+}
+
+Workspace workspace_from(const WorkspaceSource& source, std::size_t needed, const char* kernel,
+                         std::span<const Extent> tensors) {
+  if (needed == 0) return {};
+  const Workspace workspace = source(needed);
+  check_workspace(workspace, needed, kernel, tensors);
+  return workspace;
+}
+
 }  // namespace triage

@@ -229,7 +229,7 @@ std::size_t query_workspace(const BlockPattern& pattern, Checked checked) {
   return needed_workspace(kernel, checked.call);
 }
 
-void run(const BlockPattern& pattern, Checked checked, const Workspace& workspace, Stream stream) {
+void run(const BlockPattern& pattern, Checked checked, const WorkspaceSource& workspace, Stream stream) {
   if (checked.empty) {
     set_last_kernel("");
     return;
@@ -237,8 +237,7 @@ void run(const BlockPattern& pattern, Checked checked, const Workspace& workspac
   SparseGemmCall& call = checked.call;
   const SparseGemmKernel& kernel = select_kernel(pattern, call);
   const Extent tensors[] = {checked.output, checked.inputs[0], checked.inputs[1], checked.inputs[2]};
-  check_workspace(workspace, needed_workspace(kernel, call), kernel.name, tensors);
-  call.workspace = workspace;
+  call.workspace = workspace_from(workspace, needed_workspace(kernel, call), kernel.name, tensors);
   call.stream = stream;
   const DeviceGuard guard(call.device->dl);
   kernel.launch(call);
@@ -340,7 +339,7 @@ ColumnSums column_sums(const BiasGradient& checked) {
 
 void spmm(const BlockPattern& a, const DLTensor& a_values, const DLTensor& b, const DLTensor& c,
           const SpmmOptions& options, const Workspace& workspace, Stream stream) {
-  run(a, check_spmm(a, a_values, b, c, options), workspace, stream);
+  run(a, check_spmm(a, a_values, b, c, options), given(workspace), stream);
 }
 
 std::size_t spmm_workspace_bytes(const BlockPattern& a, const DLTensor& a_values, const DLTensor& b, const DLTensor& c,
@@ -350,6 +349,11 @@ std::size_t spmm_workspace_bytes(const BlockPattern& a, const DLTensor& a_values
 
 void linear(const BlockPattern& w, const DLTensor& w_values, const DLTensor& x, const DLTensor* bias, const DLTensor& y,
             const LinearOptions& options, const Workspace& workspace, Stream stream) {
+  linear(w, w_values, x, bias, y, options, given(workspace), stream);
+}
+
+void linear(const BlockPattern& w, const DLTensor& w_values, const DLTensor& x, const DLTensor* bias, const DLTensor& y,
+            const LinearOptions& options, const WorkspaceSource& workspace, Stream stream) {
   run(w, check_linear(w, w_values, x, bias, y, options), workspace, stream);
 }
 
@@ -360,7 +364,7 @@ std::size_t linear_workspace_bytes(const BlockPattern& w, const DLTensor& w_valu
 
 void sddmm(const BlockPattern& pattern, const DLTensor& x, const DLTensor& y, const DLTensor& values,
            const SddmmOptions& options, const Workspace& workspace, Stream stream) {
-  run(pattern, check_sddmm(pattern, x, y, values, options), workspace, stream);
+  run(pattern, check_sddmm(pattern, x, y, values, options), given(workspace), stream);
 }
 
 std::size_t sddmm_workspace_bytes(const BlockPattern& pattern, const DLTensor& x, const DLTensor& y,
@@ -380,7 +384,7 @@ std::size_t linear_backward_input_workspace_bytes(const BlockPattern& w, const D
 
 void linear_backward_weight(const BlockPattern& w, const DLTensor& dy, const DLTensor& x, const DLTensor& dw_values,
                             float beta, const Workspace& workspace, Stream stream) {
-  run(w, check_sddmm(w, dy, x, dw_values, weight_gradient_options(beta), kWeightGradientNames), workspace, stream);
+  run(w, check_sddmm(w, dy, x, dw_values, weight_gradient_options(beta), kWeightGradientNames), given(workspace), stream);
 }
 
 std::size_t linear_backward_weight_workspace_bytes(const BlockPattern& w, const DLTensor& dy, const DLTensor& x,

@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import triage_kernels as tk  # noqa: E402
+from triage_kernels import _calls  # noqa: E402
 from attention_definition import attend  # noqa: E402
 
 kHeads, kKvHeads, kDim, kDimV = 4, 2, 16, 8
@@ -206,6 +207,28 @@ def test_autocast():
     torch.testing.assert_close(o.float(), meaning(q, k, v, sinks=sinks)[0], rtol=0.05, atol=0.05)
     o.sum().backward()
     assert q.grad.dtype == sinks.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("asked, of_torch, expected", [(None, False, False), (None, True, True), (True, False, True),
+                                                       (False, True, False)])
+def test_order_of_sums(monkeypatch, asked, of_torch, expected):
+    """What `deterministic` becomes for the library, without and with PyTorch's own setting."""
+    seen = []
+    backward = _calls.attention_backward
+
+    def record(*arguments):
+        seen.append(arguments[-1])
+        return backward(*arguments)
+    monkeypatch.setattr(_calls, "attention_backward", record)
+    torch.use_deterministic_algorithms(of_torch)
+    try:
+        q = torch.randn(1, 4, 2, 16, requires_grad=True)
+        tk.attention(q, q, q, deterministic=asked).sum().backward()
+        tk.block_sparse_attention(q, q, q, tk.AttentionPattern.from_mask(torch.ones(1, 1, dtype=torch.bool), 4, 4),
+                                  deterministic=asked).sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen == [expected, expected]
 
 
 def test_second_derivative_is_refused():
