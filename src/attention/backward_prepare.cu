@@ -5,8 +5,9 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <stdexcept>
 
-#include "attention/backward_rows.h"
+#include "attention/padded_rows.h"
 #include "device/cuda_check.h"
 #include "device/epilogue.h"
 
@@ -14,8 +15,9 @@ namespace triage::attention {
 
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kCtaRows = 64;  ///< of one head
+constexpr int kThreads = 128;
+constexpr int kCtaRows = 16;  ///< of one head; sequences start at multiples of it
+constexpr int kSinkThreads = 256;
 constexpr float kLog2E = 1.4426950408889634f;
 
 struct PrepareParams {
@@ -30,27 +32,7 @@ struct PrepareParams {
   std::int64_t zero_words;  ///< of 16 bytes
 };
 
-/// Sequence and query of a padded row; false if it is padding.
-__device__ __forceinline__ bool find_row(const Sequences& s, int block, std::int64_t row, int& batch, int& query) {
-  std::int64_t start;
-  if (s.cu_seqlens_q == nullptr) {
-    const std::int64_t stride = padded_start(nullptr, s.seqlen_q, 1, block);
-    batch = static_cast<int>(row / stride);
-    start = batch * stride;
-  } else {
-    int low = 0, high = s.batch;
-    while (high - low > 1) {
-      const int middle = (low + high) / 2;
-      (padded_start(s.cu_seqlens_q, 0, middle, block) <= row ? low : high) = middle;
-    }
-    batch = low;
-    start = padded_start(s.cu_seqlens_q, 0, low, block);
-  }
-  query = static_cast<int>(row - start);
-  return batch < s.batch && query < query_count(s, batch);
-}
-
-/// @tparam kLanes that share a row, 8 elements each at a time.
+/// @tparam kLanes that share a row, 8 elements each.
 template <typename Element, bool kAligned, int kLanes>
 __global__ void __launch_bounds__(kThreads) prepare_kernel(const PrepareParams p) {
   const Sequences& s = p.sequences;
@@ -58,54 +40,58 @@ __global__ void __launch_bounds__(kThreads) prepare_kernel(const PrepareParams p
   for (std::int64_t i = thread; i < p.zero_words; i += static_cast<std::int64_t>(gridDim.x) * kThreads) {
     p.zeros[i] = make_uint4(0, 0, 0, 0);
   }
-  const int head = static_cast<int>(blockIdx.x % s.heads), lane = threadIdx.x % kLanes;
+  constexpr int kAtOnce = kThreads / kLanes, kSteps = kCtaRows / kAtOnce;
+  const int head = static_cast<int>(blockIdx.x % s.heads), lane = threadIdx.x % kLanes, column = 8 * lane;
+  // All rows of a CTA lie in one sequence.
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x / s.heads) * kCtaRows;
-  constexpr int kAtOnce = kThreads / kLanes;
+  int batch = 0, first_query = 0;
+  const bool any = find_row(s, p.rows.block, first, batch, first_query);
+  const int queries = any ? query_count(s, batch) : 0;
+  const auto query_of = [&](int step) { return first_query + step * kAtOnce + static_cast<int>(threadIdx.x) / kLanes; };
+  const auto at = [&](const AttentionTensor& t, int step) {
+    return static_cast<Element*>(t.data) + (s.cu_seqlens_q ? 0 : batch) * t.batch_stride +
+           (query_start(s, batch) + static_cast<std::int64_t>(query_of(step))) * t.sequence_stride +
+           head * t.head_stride;
+  };
+  // Of all steps, and then all sums: so much must be on its way to keep the memory busy.
+  alignas(16) Element x[kSteps][8], y[kSteps][8];
 #pragma unroll
-  for (int step = 0; step < kCtaRows / kAtOnce; step++) {
-    const std::int64_t row = first + step * kAtOnce + threadIdx.x / kLanes;
-    if (row >= p.rows.rows) continue;  // kLanes lanes together, and no shuffle leaves them
-    int batch, query;
-    const bool real = find_row(s, p.rows.block, row, batch, query);
+  for (int step = 0; step < kSteps; step++) {
+    const bool real = query_of(step) < queries && column < p.head_dim_v;
+    const Element *const o = at(p.o, step) + column, *const d_o = at(p.d_o, step) + column;
+    if constexpr (kAligned) {
+      const uint4 zero = make_uint4(0, 0, 0, 0);
+      *reinterpret_cast<uint4*>(x[step]) = real ? *reinterpret_cast<const uint4*>(o) : zero;
+      *reinterpret_cast<uint4*>(y[step]) = real ? *reinterpret_cast<const uint4*>(d_o) : zero;
+    } else {
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        x[step][i] = real ? o[i] : device::from_float<Element>(0);
+        y[step][i] = real ? d_o[i] : device::from_float<Element>(0);
+      }
+    }
+  }
+#pragma unroll
+  for (int step = 0; step < kSteps; step++) {
+    const int query = query_of(step);
     float sum = 0.0f;
-    std::int64_t place = 0;
-    if (real) {
-      place = query_start(s, batch) + static_cast<std::int64_t>(query);
-      const auto at = [&](const AttentionTensor& t) {
-        return static_cast<const Element*>(t.data) + (s.cu_seqlens_q ? 0 : batch) * t.batch_stride +
-               place * t.sequence_stride + head * t.head_stride;
-      };
-      const Element *const o = at(p.o), *const d_o = at(p.d_o);
-      for (int column = 8 * lane; column < p.head_dim_v; column += 8 * kLanes) {
-        alignas(16) Element x[8], y[8];
-        if constexpr (kAligned) {
-          *reinterpret_cast<uint4*>(x) = *reinterpret_cast<const uint4*>(o + column);
-          *reinterpret_cast<uint4*>(y) = *reinterpret_cast<const uint4*>(d_o + column);
-        } else {
 #pragma unroll
-          for (int i = 0; i < 8; i++) x[i] = o[column + i], y[i] = d_o[column + i];
-        }
+    for (int i = 0; i < 8; i++) sum = fmaf(device::to_float(x[step][i]), device::to_float(y[step][i]), sum);
 #pragma unroll
-        for (int i = 0; i < 8; i++) sum = fmaf(device::to_float(x[i]), device::to_float(y[i]), sum);
-      }
-      if (p.clear_unattended && p.d_q.data != nullptr) {
-        const int queries = query_count(s, batch), keys = key_count(s, batch);
-        const int low = query / p.rows.block * p.rows.block, high = min(low + p.rows.block, queries) - 1;
-        const Mask mask(queries, keys, s.window_left, s.window_right);
-        if (mask.first_key(low) > mask.last_key(high)) {
-          Element* const d_q = const_cast<Element*>(at(p.d_q));
-          for (int column = lane; column < p.head_dim; column += kLanes) d_q[column] = device::from_float<Element>(0);
-        }
+    for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, lanes);
+    if (p.clear_unattended && p.d_q.data != nullptr && query < queries) {
+      const int low = query / p.rows.block * p.rows.block, high = min(low + p.rows.block, queries) - 1;
+      const Mask mask(queries, key_count(s, batch), s.window_left, s.window_right);
+      if (mask.first_key(low) > mask.last_key(high)) {
+        Element* const d_q = at(p.d_q, step);
+        for (int i = lane; i < p.head_dim; i += kLanes) d_q[i] = device::from_float<Element>(0);
       }
     }
-    const unsigned lanes = kLanes == 32 ? ~0u : ((1u << kLanes) - 1) << (threadIdx.x % 32 / kLanes * kLanes);
-#pragma unroll
-    for (int step_lanes = kLanes / 2; step_lanes > 0; step_lanes /= 2) {
-      sum += __shfl_xor_sync(lanes, sum, step_lanes);
-    }
-    if (lane == 0) {
+    const std::int64_t row = first + query - first_query;
+    if (lane == 0 && row < p.rows.rows) {
       float lse = INFINITY, delta = 0.0f;
-      if (real) {
+      if (query < queries) {
+        const std::int64_t place = query_start(s, batch) + static_cast<std::int64_t>(query);
         const float given = p.lse[batch * p.lse_batch_stride + head * p.lse_head_stride + place];
         if (given != -INFINITY) {
           lse = given * kLog2E;
@@ -120,12 +106,13 @@ __global__ void __launch_bounds__(kThreads) prepare_kernel(const PrepareParams p
 }
 
 /// d_sinks[head] = -sum of exp(sink - lse) * delta. One CTA per head; the order of the sum is fixed.
-__global__ void __launch_bounds__(kThreads) sink_kernel(const BackwardRows rows, const float* sinks, float* d_sinks) {
-  __shared__ float part[kThreads / 32];
+__global__ void __launch_bounds__(kSinkThreads)
+    sink_kernel(const BackwardRows rows, const float* sinks, float* d_sinks) {
+  __shared__ float part[kSinkThreads / 32];
   const int head = blockIdx.x;
   const float sink = sinks[head] * kLog2E;
   float sum = 0.0f;
-  for (std::int64_t row = threadIdx.x; row < rows.rows; row += kThreads) {
+  for (std::int64_t row = threadIdx.x; row < rows.rows; row += kSinkThreads) {
     const float lse = rows.lse_log2[head * rows.rows + row];
     // A sink of +inf has all the weight and no gradient; padding and -inf have no weight.
     if (lse != INFINITY) sum += exp2f(sink - lse) * rows.delta[head * rows.rows + row];
@@ -136,7 +123,7 @@ __global__ void __launch_bounds__(kThreads) sink_kernel(const BackwardRows rows,
   __syncthreads();
   if (threadIdx.x == 0) {
     float total = 0.0f;
-    for (int i = 0; i < kThreads / 32; i++) total += part[i];
+    for (int i = 0; i < kSinkThreads / 32; i++) total += part[i];
     d_sinks[head] = -total;
   }
 }
@@ -147,15 +134,21 @@ void launch(const PrepareParams& p, cudaStream_t stream) {
   prepare_kernel<Element, kAligned, kLanes><<<static_cast<unsigned>(ctas), kThreads, 0, stream>>>(p);
 }
 
+template <typename Element, bool kAligned>
+void launch(const PrepareParams& p, cudaStream_t stream) {
+  if (p.head_dim_v <= 64) return launch<Element, kAligned, 8>(p, stream);
+  p.head_dim_v <= 128 ? launch<Element, kAligned, 16>(p, stream) : launch<Element, kAligned, 32>(p, stream);
+}
+
 template <typename Element>
 void launch(const PrepareParams& p, bool aligned, cudaStream_t stream) {
-  if (!aligned) return launch<Element, false, 16>(p, stream);
-  p.head_dim_v <= 64 ? launch<Element, true, 8>(p, stream) : launch<Element, true, 16>(p, stream);
+  aligned ? launch<Element, true>(p, stream) : launch<Element, false>(p, stream);
 }
 
 }  // namespace
 
 void prepare_backward(const AttentionBackwardCall& call, const PrepareBackward& prepare) {
+  if (prepare.rows.block % kCtaRows != 0) throw std::logic_error("a thread block's rows would be of two sequences");
   const AttentionCall& forward = call.forward;
   PrepareParams p{};
   p.sequences = sequences_of(forward);
@@ -183,8 +176,8 @@ void prepare_backward(const AttentionBackwardCall& call, const PrepareBackward& 
     cuda_check(cudaMemsetAsync(prepare.zeros, 0, prepare.zero_bytes, stream), "cudaMemsetAsync of backward's zeros");
   }
   if (call.d_sinks != nullptr) {
-    sink_kernel<<<static_cast<unsigned>(forward.problem.heads), kThreads, 0, stream>>>(prepare.rows, forward.sinks,
-                                                                                       call.d_sinks);
+    sink_kernel<<<static_cast<unsigned>(forward.problem.heads), kSinkThreads, 0, stream>>>(prepare.rows, forward.sinks,
+                                                                                           call.d_sinks);
     cuda_check(cudaGetLastError(), "launch of the sinks' gradient");
   }
 }
