@@ -157,10 +157,17 @@ std::string AttentionShape::label() const {
   if (sinks) text += " sinks";
   if (varlen) text += " varlen";
   if (page_size > 0) text += fmt::format(" pages{}", page_size);
+  if (any_order) text += " any-order";
   if (block > 0) {
     text += fmt::format(" {}x{} {} {:.3g}% attended", block, block, pattern_kind_name(pattern), 100 * density);
   }
   return text;
+}
+
+AttentionShape AttentionShape::in_any_order() const {
+  AttentionShape shape = *this;
+  shape.any_order = true;
+  return shape;
 }
 
 std::int64_t AttentionShape::total_q() const {

@@ -26,7 +26,8 @@ struct AttentionShape {
   PatternKind pattern = PatternKind::uniform;  ///< with `block`, as are the next two
   double density = 0;                          ///< share of blocks that are attended
   static constexpr std::uint64_t kPatternSeed = 7;
-  bool quick = false;  ///< part of --quick
+  bool any_order = false;                      ///< of gradients: sums in any order (GradientOrder::nondeterministic)
+  bool quick = false;                          ///< part of --quick
 
   /// E.g. "prefill d128 b4 s4096 causal"; different for different shapes of one dtype.
   std::string label() const;
@@ -40,6 +41,8 @@ struct AttentionShape {
   double attended_pairs() const;
   /// Whether its gradients are of interest: no cache, no decoding.
   bool trains() const { return page_size == 0 && seqlen_q == seqlen_k; }
+  /// The same problem for a backward kernel with a faster way that does not repeat bitwise.
+  AttentionShape in_any_order() const;
 };
 
 std::vector<AttentionShape> attention_shapes(Machine machine);

@@ -74,11 +74,13 @@ TimedAttentionBackward::TimedAttentionBackward(const bench::AttentionShape& shap
 
 void TimedAttentionBackward::run(int copy) {
   const Arguments arguments(*this, copy % copies());
+  const GradientOrder order =
+      forward_->shape_.any_order ? GradientOrder::nondeterministic : GradientOrder::deterministic;
   if (workspace_.bytes() == 0) {  // the first call is not timed
     workspace_ = forward_->make(
-        attention_backward_workspace_bytes(arguments.inputs, arguments.outputs, arguments.options));
+        attention_backward_workspace_bytes(arguments.inputs, arguments.outputs, arguments.options, order));
   }
-  attention_backward(arguments.inputs, arguments.outputs, arguments.options, GradientOrder::deterministic,
+  attention_backward(arguments.inputs, arguments.outputs, arguments.options, order,
                      {workspace_.data(), workspace_.bytes()}, forward_->stream_);
 }
 

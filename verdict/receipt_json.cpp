@@ -108,6 +108,7 @@ bench::AttentionShape read_attention_shape(const Fields& fields) {
   shape.sinks = fields.boolean_or("sinks", false);
   shape.varlen = fields.boolean_or("varlen", false);
   shape.page_size = static_cast<int>(fields.integer_or("page_size", 0));
+  shape.any_order = !fields.boolean_or("deterministic", true);
   shape.block = static_cast<int>(fields.integer_or("block", 0));
   if (shape.block > 0) {
     const std::string pattern = fields.text("pattern");
@@ -130,6 +131,7 @@ Json attention_json(const bench::AttentionShape& shape) {
   if (shape.sinks) json["sinks"] = true;
   if (shape.varlen) json["varlen"] = true;
   if (shape.page_size > 0) json["page_size"] = shape.page_size;
+  if (shape.any_order) json["deterministic"] = false;
   if (shape.block > 0) {
     json["block"] = shape.block;
     json["density"] = shape.density;

@@ -50,8 +50,10 @@ std::string unknown_value(const VerdictOptions& options) {
     for (const bench::Shape& shape : bench::shapes(machine)) shape_names.insert(shape.name);
     for (const bench::AttentionShape& shape : bench::attention_shapes(machine)) shape_names.insert(shape.name);
   }
-  for (DType dtype : {DType::float16, DType::bfloat16, DType::float32, DType::float64}) dtypes.insert(dtype_name(dtype));
-  const auto missing = [&](const char* option, const std::vector<std::string>& values, const std::set<std::string>& known) {
+  for (DType dtype : {DType::float16, DType::bfloat16, DType::float32, DType::float64})
+    dtypes.insert(dtype_name(dtype));
+  const auto missing = [&](const char* option, const std::vector<std::string>& values,
+                           const std::set<std::string>& known) {
     for (const std::string& value : values) {
       if (!known.count(value)) return fmt::format("{} is '{}'; accepted: {}", option, value, fmt::join(known, ", "));
     }
@@ -150,14 +152,19 @@ void plan_attention(MachinePlan& plan, const VerdictOptions& options, const Kern
   for (const bench::AttentionShape& shape : bench::attention_shapes(gpu ? bench::Machine::gpu : bench::Machine::cpu)) {
     if (!wanted(options.only, std::string("timing")) || (options.quick && !shape.quick)) continue;
     if (!wanted(kernel.dtypes, shape.dtype) || !wanted(options.dtypes, shape.dtype)) continue;
-    if (!shape_wanted(options.shapes, shape)) continue;
     if (kernel.operation == kAttentionBackward && !shape.trains()) continue;
     if (!wanted(options.blocks, shape.block)) continue;
-    Job job = make_job(JobKind::timing, options, plan.device, kernel);
-    job.dtype = shape.dtype;
-    job.shape.name = shape.name;
-    job.shape.attention = shape;
-    plan.jobs.push_back(job);
+    const auto add = [&](const bench::AttentionShape& wanted_shape) {
+      if (!shape_wanted(options.shapes, wanted_shape)) return;
+      Job job = make_job(JobKind::timing, options, plan.device, kernel);
+      job.dtype = wanted_shape.dtype;
+      job.shape.name = wanted_shape.name;
+      job.shape.attention = wanted_shape;
+      plan.jobs.push_back(job);
+    };
+    add(shape);
+    // The one family with a way of its own for sums in any order.
+    if (kernel.operation == kAttentionBackward && kernel.family == "sm90") add(shape.in_any_order());
   }
   if (!wanted(options.only, std::string("grid")) || !options.shapes.empty() || !options.blocks.empty()) return;
   Job job = make_job(JobKind::grid, options, plan.device, kernel);
@@ -183,7 +190,8 @@ void plan_crossovers(MachinePlan& plan, const VerdictOptions& options, const Ker
   }
 }
 
-/// The jobs of --sanitize and --profile for one kernel. The profile is of the first of its cases that --quick has.
+/// The jobs of --sanitize and --profile for one kernel. The profile is of the first of its cases that --quick has, and
+/// of the first one with sums in any order.
 void plan_evidence(MachinePlan& plan, const VerdictOptions& options, const KernelReport& kernel,
                    const std::vector<bench::Shape>& shapes) {
   if (plan.device.device_type != kDLCUDA && !evidence_on_cpu()) return;
@@ -209,8 +217,15 @@ void plan_evidence(MachinePlan& plan, const VerdictOptions& options, const Kerne
     }
   }
   if (timings.jobs.empty()) return;
-  timings.jobs.front().kind = JobKind::profile;
-  plan.jobs.push_back(timings.jobs.front());
+  // Sums in any order may be the work of another kernel.
+  const auto any_order = std::find_if(timings.jobs.begin(), timings.jobs.end(), [](const Job& job) {
+    return job.shape.attention && job.shape.attention->any_order;
+  });
+  for (auto job : {timings.jobs.begin(), any_order}) {
+    if (job == timings.jobs.end()) continue;
+    job->kind = JobKind::profile;
+    plan.jobs.push_back(*job);
+  }
 }
 
 /// All timings, then all grids, then the crossovers. A quick run may have to stop early, so it goes round the
@@ -293,7 +308,8 @@ VerdictPlan plan_verdict(const VerdictOptions& options) {
   if (!plan.machines.empty()) return plan;
   if (evidence_only(options) && some_can_run) {
     plan.exit_code = kNoDevice;
-    plan.problem = "compute-sanitizer and Nsight Compute look at GPU kernels, and none of what was asked runs on a GPU here";
+    plan.problem =
+        "compute-sanitizer and Nsight Compute look at GPU kernels, and none of what was asked runs on a GPU here";
     return plan;
   }
   // Nothing to do: because the kernels asked for cannot run here, or because the filters exclude each other.

@@ -16,6 +16,7 @@ TEST(AttentionShapes, LabelsTellCasesApart) {
     std::set<std::string> labels;
     for (const AttentionShape& shape : attention_shapes(machine)) {
       EXPECT_TRUE(labels.insert(shape.dtype + " " + shape.label()).second) << shape.label();
+      EXPECT_TRUE(labels.insert(shape.dtype + " " + shape.in_any_order().label()).second) << shape.label();
     }
   }
 }
@@ -71,7 +72,9 @@ TEST(AttentionShapes, OnlyAttendedBlocksAreCounted) {
 
 TEST(AttentionShapes, ReceiptsKeepAllOfAShape) {
   for (const Machine machine : {Machine::gpu, Machine::cpu}) {
-    for (const AttentionShape& shape : attention_shapes(machine)) {
+    std::vector<AttentionShape> shapes = attention_shapes(machine);
+    shapes.push_back(shapes.front().in_any_order());
+    for (const AttentionShape& shape : shapes) {
       verdict::ReceiptShape before;
       before.name = shape.name;
       before.attention = shape;
@@ -82,6 +85,7 @@ TEST(AttentionShapes, ReceiptsKeepAllOfAShape) {
       ASSERT_TRUE(after.attention.has_value());
       EXPECT_EQ(after.attention->label(), shape.label());
       EXPECT_EQ(after.attention->heads, shape.heads);
+      EXPECT_EQ(after.attention->any_order, shape.any_order);
       EXPECT_EQ(after.attention->attended_pairs(), shape.attended_pairs());
       EXPECT_EQ(to_json(after), json);
     }
