@@ -29,13 +29,6 @@ Support can_run_backward(const AttentionProblem& problem, const Device& device) 
   if (problem.seqlen_q == 0 || problem.total_q == 0 || problem.seqlen_k == 0 || problem.total_k == 0) {
     return {false, "it needs at least one query and one key"};
   }
-  if (problem.block_sparse) {  // docs/attention_backward.md, "What is not there"
-    if (problem.varlen_k) return {false, "with a block-sparse mask it takes no cu_seqlens_k"};
-    if (problem.head_dim != problem.head_dim_v || problem.head_dim % 64 != 0) {
-      return {false, "with a block-sparse mask it takes head dimensions of 64 or of 128 alone, not " +
-                         std::to_string(problem.head_dim) + " and " + std::to_string(problem.head_dim_v)};
-    }
-  }
   if (problem.total_q >= kMaxLength || problem.total_k >= kMaxLength) {
     return {false, "it takes up to 2^29 rows in all"};
   }
@@ -51,17 +44,30 @@ Support can_run_backward(const AttentionProblem& problem, const Device& device) 
   return {};
 }
 
+// Two passes repeat bitwise, one is faster. It counts the tiles of 128 or more keys that a query attends.
+bool may_add_in_any_order(const AttentionProblem& problem) {
+  return !problem.deterministic && problem.seqlen_k / 128 < std::int64_t{sum_state::kMostTiles};
+}
+
 std::size_t backward_workspace_bytes(const AttentionProblem& problem, const Device&) {
-  return backward_workspace(problem).bytes;
+  return backward_workspace(problem, may_add_in_any_order(problem)).bytes;
 }
 
 #if TRIAGE_HAS_SM90
 void launch_backward(const AttentionBackwardCall& call) {
   const AttentionProblem& problem = call.forward.problem;
-  if (problem.block_sparse) {
-    backward_head_dim(problem) == 64 ? launch_backward_sparse_d64(call) : launch_backward_sparse_d128(call);
+  const bool wide = backward_head_dim(problem) > 64;
+  const bool d_q = call.d_q.data != nullptr, d_k_or_v = call.d_k.data != nullptr || call.d_v.data != nullptr;
+  if (may_add_in_any_order(problem) && d_q && d_k_or_v) {  // of some gradients alone, two passes leave out more
+    if (problem.block_sparse) {
+      wide ? launch_one_pass_sparse_d128(call) : launch_one_pass_sparse_d64(call);
+    } else {
+      wide ? launch_one_pass_d128(call) : launch_one_pass_d64(call);
+    }
+  } else if (problem.block_sparse) {
+    wide ? launch_backward_sparse_d128(call) : launch_backward_sparse_d64(call);
   } else {
-    backward_head_dim(problem) == 64 ? launch_backward_d64(call) : launch_backward_d128(call);
+    wide ? launch_backward_d128(call) : launch_backward_d64(call);
   }
 }
 #define TRIAGE_SM90_CODE(function) &function

@@ -1,24 +1,27 @@
-// Attention backward on Hopper, d_k and d_v: one of two passes (d_q: sm90_backward_queries.h; why two:
-// docs/attention_backward.md).
+// Attention backward on Hopper by tiles of keys: d_k and d_v, and in one pass also d_q.
 //
-// A tile is kBlockN = 128 keys of one KV head, 64 per consumer warpgroup; it walks over the blocks of kBlockM queries
+// A tile is kBlockN keys of one KV head, kGroupKeys per consumer warpgroup; it walks over the blocks of kBlockM queries
 // that attend it, of every query head of its group. Everything is computed transposed, keys in the rows: S^T = K Q^T
 // and dP^T = V dO^T come from shared memory into registers (wgmma), become P^T = exp2(S^T - lse) and dS^T = P^T (dP^T -
 // delta) there, and are the A operands of d_v += P^T dO and d_k += dS^T Q, whose accumulators stay in registers for the
-// whole tile: nothing is added up in memory, so results are bitwise repeatable.
+// whole tile: nothing is added up in memory, so d_k and d_v are bitwise repeatable.
+//
+// Of two passes, this is the first, and d_q comes from the other one (sm90_backward_queries.h). With kOnePass, dS goes
+// to shared memory as well, and a third warpgroup makes d_q of it (sm90_backward_one_pass.h).
 //
 // | warps  | role     | work                                                              |
 // |--------|----------|-------------------------------------------------------------------|
 // | 0      | producer | takes tiles; TMA of K, V, Q, dO, lse, delta                       |
-// | 1-3    | idle     | (setmaxnreg needs whole warpgroups)                               |
-// | 4-11   | consumer | 64 keys a warpgroup: S, dP, d_v, d_k                              |
+// | 1-3    | idle     | (setmaxnreg needs whole warpgroups); kOnePass: sender, adder, claimer |
+// | 4-11   | consumer | S, dP, d_v, d_k; kOnePass: warps 8-15, and 4-7 are the reducer    |
 //
 // | barrier      | arrivals                 | completes when                                      |
 // |--------------|--------------------------|-----------------------------------------------------|
 // | tile.full    | 1 (producer)             | a tile's description is there                       |
-// | tile.empty   | consumer warps           | all have done with the tile                         |
+// | tile.empty   | all warps but idle ones  | all have done with the tile                         |
 // | k, v.full    | 1 (producer) + bytes     | the tile's keys (values) have arrived               |
-// | k, v.empty   | consumer warps           | nobody multiplies with them any more                |
+// | k, v.empty   | consumer (k: reducer's   | nobody multiplies with them any more                |
+// |              | too) warps               |                                                     |
 // | q.full[i]    | 1 (producer) + bytes     | a block's queries and lse have arrived              |
 // | d_o.full[i]  | 1 (producer) + bytes     | a block's dO and delta have arrived                 |
 // | q, d_o.empty | consumer warps           | nobody multiplies with them any more                |
@@ -30,6 +33,7 @@
 #include <cuda_fp16.h>
 
 #include "attention/block_mask.h"
+#include "attention/sm90_backward_one_pass.h"
 #include "attention/sm90_backward_tiles.h"
 #include "attention/sm90_backward_values.h"
 #include "attention/sm90_copy.h"
@@ -40,6 +44,7 @@
 #include "ptx/forget.h"
 #include "ptx/setmaxnreg.h"
 #include "ptx/shared_memory.h"
+#include "ptx/stmatrix.h"
 #include "ptx/tma.h"
 #include "ptx/wgmma.h"
 
@@ -50,32 +55,52 @@ namespace triage::attention::sm90 {
 /// @tparam kSparse with a block-sparse mask: a whole warp walks over the blocks of queries that attend some of the
 ///   tile's keys, and describes each to the consumers in an entry (block_mask.h); a tile without any has one entry,
 ///   which nobody attends, without data.
-template <typename ElementT, int kHeadDimT, int kBlockMT, bool kCappedT, bool kSparseT>
+/// @tparam kOnePass d_q as well, added up in memory in any order.
+/// @tparam kCluster (kOnePass) CTAs whose tiles lie side by side and share out the columns of d_q.
+/// @tparam kHalves times 64 keys are a consumer warpgroup's.
+template <typename ElementT, int kHeadDimT, int kBlockMT, bool kCappedT, bool kSparseT, bool kOnePassT = false,
+          int kClusterT = 1, int kHalvesT = 1>
 struct KeyGradientConfig {
   using Element = ElementT;
-  static constexpr bool kCapped = kCappedT, kSparse = kSparseT;
-  static constexpr int kHeadDim = kHeadDimT, kBlockM = kBlockMT;
-  static constexpr int kStages = 2;  ///< of Q and dO, which go in step
-  static constexpr int kGroups = 2, kBlockN = 64 * kGroups;
-  static constexpr int kThreads = 128 * (kGroups + 1);
+  static constexpr bool kCapped = kCappedT, kSparse = kSparseT, kOnePass = kOnePassT;
+  static constexpr int kHeadDim = kHeadDimT, kBlockM = kBlockMT, kCluster = kClusterT, kHalves = kHalvesT;
+  static constexpr int kStages = 2;  ///< of Q, dO and dS, which go in step
+  static constexpr int kGroups = 2, kGroupKeys = 64 * kHalves, kBlockN = kGroupKeys * kGroups;
+  static constexpr int kTileKeys = kBlockN * kCluster;  ///< of the cluster
+  static constexpr int kThreads = 128 * (kGroups + (kOnePass ? 2 : 1));
   static constexpr int kPanels = kHeadDim / 64;  ///< of 64 columns in shared memory
   static constexpr int kKeyPanelBytes = kBlockN * 128, kQueryPanelBytes = kBlockM * 128;
   static constexpr int kKeyBytes = kPanels * kKeyPanelBytes, kQueryBytes = kPanels * kQueryPanelBytes;
-  static constexpr int kConsumerWarps = 4 * kGroups;
-  static constexpr int kProducerRegisters = kSparse ? 40 : 24, kConsumerRegisters = kSparse ? 232 : 240;
+  static constexpr int kDsBytes = kBlockN / 64 * kQueryPanelBytes;           ///< a panel of every 64 keys
+  static constexpr int kSums = kPanels / kCluster, kSumBytes = 64 * 64 * 4;  ///< panels of d_q that a CTA makes
+  static constexpr int kConsumerWarps = 4 * kGroups, kReducerWarps = kOnePass ? 4 : 0;
+  /// Sums of d_q are stored first and finished last by the tiles themselves (sm90_backward_sums.h). Tiles of a dense
+  /// mask follow each other down the queries, and wait once; with a block-sparse mask each would wait at many blocks,
+  /// which are short besides: there, zeros before and a kernel after are faster.
+  static constexpr bool kCounted = kOnePass && !kSparse;
+  static constexpr int kTileThreads = kOnePass ? kCluster : 0;  ///< that read tiles by themselves: claimer, sender
+  static constexpr int kProducerRegisters = kOnePass ? 32 : kSparse ? 40 : 24, kReducerRegisters = 64;
+  static constexpr int kConsumerRegisters = kOnePass ? 208 : kSparse ? 232 : 240;
   static constexpr int kSharedLimit = 227 * 1024;
 
   static_assert(kHeadDim % 64 == 0, "whole panels of 64 columns");
-  static_assert(!kSparse || kBlockM == AttentionMask::kBlock, "a bit of the mask is a block");
-  static_assert(kHeadDim + kBlockM + 32 <= kConsumerRegisters, "d_k, d_v, S and dP are registers of a thread");
+  static_assert(!kSparse || (kBlockM == AttentionMask::kBlock && kHalves == 1 && kCluster == 1),
+                "a bit of the mask is a block, and a tile has two rows of bits");
+  static_assert(kOnePass || (kCluster == 1 && kHalves == 1), "larger tiles save sums of d_q, else nothing");
+  static_assert(kCluster == 1 || (kCluster == 2 && kPanels == 2), "each CTA of a cluster adds up a panel of d_q");
+  static_assert(!kOnePass || kBlockM == 64, "the reducer multiplies 64 queries");
+  static_assert(kHalves * kHeadDim + kBlockM + (kOnePass ? 8 : 32) <= kConsumerRegisters,
+                "d_k, d_v, S and dP are registers of a thread");
 };
 
 template <typename C>
 struct KeyGradientStorage {
+  using Config = C;
   alignas(1024) std::uint8_t k[C::kKeyBytes];
   alignas(1024) std::uint8_t v[C::kKeyBytes];
   alignas(1024) std::uint8_t q[C::kStages][C::kQueryBytes];
   alignas(1024) std::uint8_t d_o[C::kStages][C::kQueryBytes];
+  OnePassBuffers<C> one_pass;
   alignas(16) float lse[C::kStages][C::kBlockM];
   alignas(16) float delta[C::kStages][C::kBlockM];
   device::PipelineBarriers<C::kStages> q_barriers, d_o_barriers;
@@ -84,6 +109,7 @@ struct KeyGradientStorage {
   KeyTile tiles[2];
   std::uint32_t entries[C::kStages];  ///< of the slots of Q (kSparse)
   std::int32_t heads[C::kStages];     ///< whose they are (kSparse)
+  OnePassBarriers<C> one_pass_barriers;
 };
 
 struct KeyGradientParams {
@@ -95,36 +121,14 @@ struct KeyGradientParams {
   float scale;       ///< of d_k
   device::Softcap softcap;
   AttentionTensor d_k, d_v;
+  OnePassParams one_pass;          ///< kOnePass
   AttentionMask mask;              ///< kSparse
   const std::int32_t* tile_order;  ///< kSparse, see sm90_backward_tiles.h
 };
 
 struct KeyGradientMaps {
   CUtensorMap q, k, v, d_o, zeros;
-};
-
-/// Descriptions of tiles as consumers read them. Little of a description is kept in registers, which are
-/// scarce: so each stays in its slot until the warp has done with the tile.
-template <typename C>
-class TileReader {
- public:
-  __device__ __forceinline__ explicit TileReader(KeyGradientStorage<C>& storage) : storage_(storage) {}
-  __device__ __forceinline__ void wait() {
-    ptx::mbarrier_wait(ptx::shared_address(&storage_.tile_barriers.full[state_.slot]), state_.parity);
-  }
-  __device__ __forceinline__ void release() {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage_.tile_barriers.empty[state_.slot]));
-    state_.advance();
-  }
-  /// The same for all lanes: the shuffle tells the compiler so, which loops around wgmma need.
-  __device__ __forceinline__ int get(int KeyTile::*field) const {
-    return __shfl_sync(0xffffffffu, storage_.tiles[state_.slot].*field, 0);
-  }
-
- private:
-  KeyGradientStorage<C>& storage_;
-  device::PipelineState<2> state_{0};
+  CUtensorMap k_panel;  ///< of K, not sliced (kCluster > 1)
 };
 
 /// One thread; with kSparse one warp, which must stay together: lanes that fell behind could miss a phase of a barrier,
@@ -134,22 +138,32 @@ __device__ __forceinline__ void produce_blocks(KeyGradientStorage<C>& storage, c
                                                const KeyGradientParams& params) {
   const KeyTileOrder& order = params.order;
   const bool leader = !C::kSparse || ptx::elect_one();
+  const int rank = C::kCluster > 1 ? static_cast<int>(ptx::cluster_cta_rank()) : 0, clusters = gridDim.x / C::kCluster;
   device::PipelineState<C::kStages> q_state(1), d_o_state(1);
   device::PipelineState<1> key_state(1);
   device::PipelineState<2> tile_state(1);
-  int index = blockIdx.x;
+  std::uint32_t next_parity = 0;
+  int index = blockIdx.x / C::kCluster;
   for (;;) {
     KeyTile tile{};
     bool more;
     if constexpr (C::kSparse) {
       more = find_sparse_key_tile<C::kBlockM, C::kBlockN>(order, params.tile_order, index, tile);
     } else {
-      more = find_key_tile<C::kBlockM, C::kBlockN>(order, index, tile);
+      more = find_key_tile<C::kBlockM, C::kTileKeys>(order, index, tile);
     }
     if (!more) tile.key = -1;
+    const int other_key = tile.key + (1 - rank) * C::kBlockN;  // first key of the other CTA's
+    if (more) tile.key += rank * C::kBlockN;
     int taken = 0;
-    if (more && leader) taken = atomicAdd(order.counter, 1) + gridDim.x;  // lands during the loads
-    const auto next_index = [&] { return C::kSparse ? __reduce_max_sync(0xffffffffu, taken) : taken; };
+    if (more && leader && rank == 0) taken = atomicAdd(order.counter, 1) + clusters;  // lands during the loads
+    const auto next_index = [&] {
+      if constexpr (C::kCluster > 1) {
+        next_parity ^= 1;
+        return share_index(storage.one_pass_barriers, rank, taken, next_parity ^ 1);
+      }
+      return C::kSparse ? __reduce_max_sync(0xffffffffu, taken) : taken;
+    };
     if (C::kSparse && more && tile.key >= tile.seqlen_k) {
       index = next_index();
       continue;
@@ -172,9 +186,18 @@ __device__ __forceinline__ void produce_blocks(KeyGradientStorage<C>& storage, c
       const std::uint32_t full = ptx::shared_address(&barriers.full[0]);
       ptx::mbarrier_wait(ptx::shared_address(&barriers.empty[0]), key_state.parity);
       if (!leader) return;
-      ptx::barrier_expect(full, C::kKeyBytes);
-      load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(place), map, maps.zeros, params.kv_sliced, full,
+      const bool panel_too = C::kCluster > 1 && &map == &maps.k;
+      ptx::barrier_expect(full, C::kKeyBytes + (panel_too ? C::kKeyPanelBytes : 0));
+      // A box that lies behind the sequence altogether is made of zeros.
+      load_rows<C::kBlockN, C::kPanels>(ptx::shared_address(place), map, maps.zeros,
+                                        params.kv_sliced && (C::kCluster == 1 || tile.key < tile.seqlen_k), full,
                                         tile.k_start, tile.key, tile.seqlen_k, columns, tile.kv_head, kv_batch);
+      if constexpr (C::kCluster > 1) {
+        if (panel_too) {
+          load_panel<C::kBlockN>(ptx::shared_address(storage.one_pass.other.k), maps.k_panel, maps.zeros, full,
+                                 tile.k_start, other_key, tile.seqlen_k, rank, columns, tile.kv_head, kv_batch);
+        }
+      }
     };
     const auto load_queries = [&](std::uint8_t(&ring)[C::kStages][C::kQueryBytes],
                                   float(&statistics)[C::kStages][C::kBlockM], const float* from, const CUtensorMap& map,
@@ -274,19 +297,22 @@ class KeyConsumer {
   __device__ __forceinline__ KeyConsumer(KeyGradientStorage<C>& storage, const KeyGradientParams& params)
       : storage_(storage),
         params_(params),
-        group_(__shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1),
+        group_(__shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - (C::kOnePass ? 2 : 1)),
         lane_(threadIdx.x % 32),
         tile_(storage),
-        k_(ptx::descriptor_lower(ptx::shared_address(storage.k) + group_ * (64 * 128))),
-        v_(ptx::descriptor_lower(ptx::shared_address(storage.v) + group_ * (64 * 128))) {}
+        k_(ptx::descriptor_lower(ptx::shared_address(storage.k) + group_ * (C::kGroupKeys * 128))),
+        v_(ptx::descriptor_lower(ptx::shared_address(storage.v) + group_ * (C::kGroupKeys * 128))) {}
 
   __device__ __forceinline__ void run() {
     for (;; tile_.release()) {
       tile_.wait();
       if (tile_.get(&KeyTile::key) < 0) return;
-      whole_ = whole_blocks();
 #pragma unroll
-      for (int i = 0; i < C::kHeadDim / 2; i++) d_k_[i] = d_v_[i] = 0.0f;
+      for (int half = 0; half < C::kHalves; half++) {
+        whole_[half] = whole_blocks(half);
+#pragma unroll
+        for (int i = 0; i < C::kHeadDim / 2; i++) d_k_[half][i] = d_v_[half][i] = 0.0f;
+      }
       ptx::mbarrier_wait(ptx::shared_address(&storage_.k_barriers.full[0]), key_parity_);
       ptx::mbarrier_wait(ptx::shared_address(&storage_.v_barriers.full[0]), key_parity_);
       key_parity_ ^= 1;
@@ -297,15 +323,25 @@ class KeyConsumer {
 #pragma unroll 1
         for (int i = 0; i < params_.order.kv_group; i++) {
 #pragma unroll 1
-          for (block_ = begin; block_ < end; block_++) step();
+          for (block_ = begin; block_ < end; block_++) {
+            if constexpr (C::kOnePass) {
+              const bool last = i + 1 == params_.order.kv_group && block_ + 1 == end;
+              one_pass_step(block_word(tile_.get(&KeyTile::kv_head) * params_.order.kv_group + i, 3, last));
+            } else {
+              step();
+            }
+          }
         }
       }
       if (lane_ == 0) {
         ptx::mbarrier_arrive(ptx::shared_address(&storage_.k_barriers.empty[0]));
         ptx::mbarrier_arrive(ptx::shared_address(&storage_.v_barriers.empty[0]));
       }
-      store(params_.d_v, d_v_, 1.0f, params_.head_dim_v);
-      store(params_.d_k, d_k_, params_.scale, params_.head_dim);
+#pragma unroll
+      for (int half = 0; half < C::kHalves; half++) {
+        store(params_.d_v, d_v_[half], 1.0f, params_.head_dim_v, half);
+        store(params_.d_k, d_k_[half], params_.scale, params_.head_dim, half);
+      }
       __syncwarp();  // or ptxas takes what follows for divergent, and makes descriptors lane by lane
     }
   }
@@ -322,9 +358,18 @@ class KeyConsumer {
       if (entry >> group_ & 1) {
         block_ = static_cast<int>(entry >> walk::kBlockShift);
         full_ = entry >> (walk::kFullShift + group_) & 1;
-        step();
+        if constexpr (C::kOnePass) {
+          one_pass_step(sparse_word(slot, entry));
+        } else {
+          step();
+        }
       } else {
         ptx::mbarrier_wait(ptx::shared_address(&storage_.d_o_barriers.full[slot]), state_.parity);
+        if constexpr (C::kOnePass) {
+          block_ = static_cast<int>(entry >> walk::kBlockShift);
+          ptx::mbarrier_wait(ptx::shared_address(&storage_.one_pass_barriers.ds.empty[slot]), state_.parity ^ 1);
+          announce(slot, sparse_word(slot, entry));
+        }
         if (lane_ == 0) {
           ptx::mbarrier_arrive(ptx::shared_address(&storage_.q_barriers.empty[slot]));
           ptx::mbarrier_arrive(ptx::shared_address(&storage_.d_o_barriers.empty[slot]));
@@ -334,8 +379,8 @@ class KeyConsumer {
     } while (!(entry & walk::kLast));
   }
 
-  // Whether some query of the block may not attend some key of the warpgroup.
-  __device__ __forceinline__ bool masked() {
+  // Whether some query of the block may not attend some key of the half.
+  __device__ __forceinline__ bool masked(int half) {
     if constexpr (C::kSparse) {
       element_ = -1;
       if (full_) return tile_.get(&KeyTile::key) + 64 * group_ + 63 >= tile_.get(&KeyTile::seqlen_k);
@@ -347,7 +392,7 @@ class KeyConsumer {
         if (element_ >= 0) return true;
       }
     }
-    return block_ < whole_.begin || block_ >= whole_.end;
+    return block_ < whole_[half].begin || block_ >= whole_[half].end;
   }
 
   static constexpr std::uint32_t kUpper = ptx::descriptor_upper(1024, ptx::Swizzle::bytes128);
@@ -388,19 +433,85 @@ class KeyConsumer {
     multiply_scores(dp_, v_, storage_.d_o[slot]);
     ptx::wgmma_wait<1>();
     ptx::wgmma_settle(s_);
-    exponentiate(storage_.lse[slot]);
+    exponentiate(storage_.lse[slot], 0);
     ptx::wgmma_wait<0>();
     ptx::wgmma_settle(dp_);
-    multiply_rows(d_v_, p_, storage_.d_o[slot]);
+    multiply_rows(d_v_[0], p_, storage_.d_o[slot]);
     differentiate(storage_.delta[slot]);
-    multiply_rows(d_k_, ds_, storage_.q[slot]);
+    multiply_rows(d_k_[0], ds_, storage_.q[slot]);
     ptx::wgmma_wait<1>();
-    ptx::wgmma_settle(d_v_);
+    ptx::wgmma_settle(d_v_[0]);
     if (lane_ == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage_.d_o_barriers.empty[slot]));
     ptx::wgmma_wait<0>();
-    ptx::wgmma_settle(d_k_);
+    ptx::wgmma_settle(d_k_[0]);
     if (lane_ == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage_.q_barriers.empty[slot]));
     state_.advance();
+  }
+
+  // What the reducer is told of the block at hand, see OnePassBarriers. @param attending a bit for each consumer.
+  __device__ __forceinline__ std::uint32_t block_word(int head, std::uint32_t attending, bool last) const {
+    const int blocks = static_cast<int>(params_.rows.rows / C::kBlockM);
+    return (head * blocks + tile_.get(&KeyTile::q_block) + block_) << 3 | attending << 1 | last;
+  }
+  __device__ __forceinline__ std::uint32_t sparse_word(int slot, std::uint32_t entry) const {
+    const int head = __shfl_sync(0xffffffffu, *const_cast<const volatile std::int32_t*>(&storage_.heads[slot]), 0);
+    return block_word(head, entry & 3, (entry & walk::kLast) != 0);
+  }
+
+  // The same with fewer registers, one product after another, and dS for the reducer.
+  __device__ __forceinline__ void one_pass_step(std::uint32_t word) {
+    const int slot = state_.slot;
+    ptx::mbarrier_wait(ptx::shared_address(&storage_.q_barriers.full[slot]), state_.parity);
+    ptx::mbarrier_wait(ptx::shared_address(&storage_.d_o_barriers.full[slot]), state_.parity);
+    ptx::mbarrier_wait(ptx::shared_address(&storage_.one_pass_barriers.ds.empty[slot]), state_.parity ^ 1);
+#pragma unroll
+    for (int half = 0; half < C::kHalves; half++) {
+      multiply_scores(s_, k_ + half * (64 * 128 / 16), storage_.q[slot]);
+      ptx::wgmma_wait<0>();
+      ptx::wgmma_settle(s_);
+      exponentiate(storage_.lse[slot], half);
+      multiply_scores(dp_, v_ + half * (64 * 128 / 16), storage_.d_o[slot]);
+      multiply_rows(d_v_[half], p_, storage_.d_o[slot]);
+      ptx::wgmma_wait<1>();
+      ptx::wgmma_settle(dp_);
+      differentiate(storage_.delta[slot]);
+      stage(storage_.one_pass.ds[slot], half);
+      if (half == C::kHalves - 1) announce(slot, word);
+      multiply_rows(d_k_[half], ds_, storage_.q[slot]);
+      ptx::wgmma_wait<1>();
+      ptx::wgmma_settle(d_v_[half]);
+      if (half == C::kHalves - 1 && lane_ == 0) {
+        ptx::mbarrier_arrive(ptx::shared_address(&storage_.d_o_barriers.empty[slot]));
+      }
+      ptx::wgmma_wait<0>();
+      ptx::wgmma_settle(d_k_[half]);
+    }
+    if (lane_ == 0) ptx::mbarrier_arrive(ptx::shared_address(&storage_.q_barriers.empty[slot]));
+    state_.advance();
+  }
+
+  // dS of this half's keys, queries in the rows.
+  __device__ __forceinline__ void stage(const void* ds, int half) {
+    const std::uint32_t place = ptx::shared_address(ds) + (group_ * C::kHalves + half) * C::kQueryPanelBytes;
+    const int row = lane_ / 16 * 8 + lane_ % 8, chunk = 2 * (threadIdx.x / 32 % 4) + lane_ / 8 % 2;
+#pragma unroll
+    for (int i = 0; i < C::kBlockM / 16; i++) {
+      const std::uint32_t words[4] = {ds_[4 * i], ds_[4 * i + 1], ds_[4 * i + 2], ds_[4 * i + 3]};
+      ptx::stmatrix_x4<true>(place + i * (16 * 128) + ptx::swizzled_offset<128>(row, chunk), words);
+    }
+  }
+  // Hands the staged dS to the reducer.
+  __device__ __forceinline__ void announce(int slot, std::uint32_t word) {
+    ptx::fence_async_shared();
+    __syncwarp();
+    if (lane_ != 0) return;
+    std::uint32_t full = ptx::shared_address(&storage_.one_pass_barriers.ds.full[slot]);
+    if (threadIdx.x == C::kThreads - 128 * C::kGroups) {
+      const std::uint32_t place = ptx::shared_address(&storage_.one_pass_barriers.blocks[slot]);
+      ptx::store_shared_u32(place, word);
+      full = ptx::after_store(full, place, word);
+    }
+    ptx::mbarrier_arrive(full);
   }
 
   __device__ __forceinline__ Mask mask() const {
@@ -408,10 +519,15 @@ class KeyConsumer {
                 params_.order.window_right);
   }
 
-  // Blocks of which all queries attend all of this warpgroup's keys. (Rows past the end have lse = inf: never mind.)
-  __device__ __forceinline__ BlockRange whole_blocks() const {
+  // First key of the half.
+  __device__ __forceinline__ int half_key(int half) const {
+    return tile_.get(&KeyTile::key) + C::kGroupKeys * group_ + 64 * half;
+  }
+
+  // Blocks of which all queries attend all of this half's keys. (Rows past the end have lse = inf: never mind.)
+  __device__ __forceinline__ BlockRange whole_blocks(int half) const {
     const Mask mask = this->mask();
-    const int key = tile_.get(&KeyTile::key) + 64 * group_;
+    const int key = half_key(half);
     if (key + 63 >= mask.seqlen_k) return {0, 0};
     const int first_row = max(key + 63 - mask.shift_right, 0), end_row = key + mask.shift_left + 1;
     const bool to_the_end = end_row >= tile_.get(&KeyTile::seqlen_q);
@@ -419,15 +535,15 @@ class KeyConsumer {
   }
 
   // P^T from S^T, packed; with softcap, ds_ becomes P^T times the derivative of the cap.
-  __device__ __forceinline__ void exponentiate(const float* lse) {
-    if (masked()) {
-      exponentiate<true>(lse);
+  __device__ __forceinline__ void exponentiate(const float* lse, int half) {
+    if (masked(half)) {
+      exponentiate<true>(lse, half);
     } else {
-      exponentiate<false>(lse);
+      exponentiate<false>(lse, half);
     }
   }
   template <bool kMasked>
-  __device__ __forceinline__ void exponentiate(const float* lse) {
+  __device__ __forceinline__ void exponentiate(const float* lse, [[maybe_unused]] int half) {
     if constexpr (C::kCapped) device::cap_logits(s_, params_.softcap);
     int low[2], high[2];  // queries that attend the keys of this lane, counted from its first column
     std::uint64_t bits[2] = {~std::uint64_t{0}, ~std::uint64_t{0}};  // of elements, from this lane's first column
@@ -442,7 +558,7 @@ class KeyConsumer {
           for (int i = 0; i < 2; i++) bits[i] = words[8 * i] >> lane_ % 4 * 2;
         }
       }
-      const int first_key = tile_.get(&KeyTile::key) + 64 * group_ + 16 * (threadIdx.x / 32 % 4) + lane_ / 4;
+      const int first_key = half_key(half) + 16 * (threadIdx.x / 32 % 4) + lane_ / 4;
       const int column = block_ * C::kBlockM + lane_ % 4 * 2;
 #pragma unroll
       for (int i = 0; i < 2; i++) {
@@ -493,28 +609,27 @@ class KeyConsumer {
   }
 
   __device__ __forceinline__ void store(const AttentionTensor& t, const float (&x)[C::kHeadDim / 2], float scale,
-                                        int columns) {
+                                        int columns, int half) {
     if (t.data == nullptr) return;
     Element* const base = static_cast<Element*>(t.data) + tile_.get(&KeyTile::batch) * t.batch_stride +
                           tile_.get(&KeyTile::k_start) * t.sequence_stride +
                           tile_.get(&KeyTile::kv_head) * t.head_stride;
-    store_rows(x, scale, base, t.sequence_stride,
-               tile_.get(&KeyTile::key) + 64 * group_ + 16 * (threadIdx.x / 32 % 4) + lane_ / 4,
+    store_rows(x, scale, base, t.sequence_stride, half_key(half) + 16 * (threadIdx.x / 32 % 4) + lane_ / 4,
                tile_.get(&KeyTile::seqlen_k), 0, columns);
   }
 
   KeyGradientStorage<C>& storage_;
   const KeyGradientParams& params_;
   const int group_, lane_;
-  TileReader<C> tile_;
+  TileReader<KeyGradientStorage<C>> tile_;
   const std::uint32_t k_, v_;  ///< lower words of descriptors: this warpgroup's rows
   std::uint32_t key_parity_ = 0;
   device::PipelineState<C::kStages> state_{0};  ///< of q and d_o
   int block_;
-  BlockRange whole_;
+  BlockRange whole_[C::kHalves];
   bool full_;    ///< kSparse: the block is attended in full
   int element_;  ///< kSparse: the block's mask of elements, -1: none
-  float d_k_[C::kHeadDim / 2], d_v_[C::kHeadDim / 2], s_[C::kBlockM / 2], dp_[C::kBlockM / 2];
+  float d_k_[C::kHalves][C::kHeadDim / 2], d_v_[C::kHalves][C::kHeadDim / 2], s_[C::kBlockM / 2], dp_[C::kBlockM / 2];
   std::uint32_t p_[C::kBlockM / 4], ds_[C::kBlockM / 4];
 };
 
@@ -535,23 +650,44 @@ __global__ void __launch_bounds__(C::kThreads, 1)
         ptx::mbarrier_init(ptx::shared_address(&barriers.empty[i]), readers);
       }
     };
-    init(storage.tile_barriers, 2, 1, C::kConsumerWarps);
-    init(storage.k_barriers, 1, 1, C::kConsumerWarps);
+    init(storage.tile_barriers, 2, 1, C::kConsumerWarps + C::kReducerWarps + C::kTileThreads);
+    init(storage.k_barriers, 1, 1, C::kConsumerWarps + C::kReducerWarps);
     init(storage.v_barriers, 1, 1, C::kConsumerWarps);
     init(storage.q_barriers, C::kStages, 1, C::kConsumerWarps);
     init(storage.d_o_barriers, C::kStages, 1, C::kConsumerWarps);
+    if constexpr (C::kOnePass) init_one_pass(storage.one_pass_barriers);
     ptx::fence_barrier_init();
   }
-  __syncthreads();
-  if (threadIdx.x < 128) {
+  if constexpr (C::kCluster > 1) {
+    ptx::cluster_sync_unaligned();
+  } else {
+    __syncthreads();
+  }
+  // The shuffle tells the compiler that a whole warp goes one way.
+  const int role = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
+  if (role == 0) {
     ptx::give_registers<C::kProducerRegisters>();
-    // The shuffle tells the compiler that a whole warp goes one way.
     const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);
     if (warp == 0 && (C::kSparse || ptx::elect_one())) produce_blocks<C>(storage, maps, params);
+    if constexpr (C::kCluster > 1) {
+      if (warp == 1 && ptx::elect_one()) send_blocks(storage);
+    }
+    if constexpr (C::kOnePass) {
+      if (warp == 2 && ptx::elect_one())
+        add_blocks<C>(storage.one_pass, storage.one_pass_barriers, params.one_pass.sums);
+      if (warp == 3 && ptx::elect_one()) claim_blocks(storage, params.one_pass.sums.states);
+    }
+  } else if (C::kOnePass && role == 1) {
+    if constexpr (C::kOnePass) {
+      ptx::give_registers<C::kReducerRegisters>();
+      reduce_blocks(storage, params.one_pass);
+    }
   } else {
     ptx::take_registers<C::kConsumerRegisters>();
     KeyConsumer<C>(storage, params).run();
   }
+  // Nobody writes into the memory of a CTA that has gone.
+  if constexpr (C::kCluster > 1) ptx::cluster_sync_unaligned();
 }
 
 }  // namespace triage::attention::sm90

@@ -8,8 +8,10 @@
 #include <utility>
 
 #include "attention/result_params.h"
+#include "attention/sm90_backward_finish.h"
 #include "attention/sm90_backward_keys.h"
 #include "attention/sm90_backward_queries.h"
+#include "attention/sm90_backward_sums.h"
 #include "attention/sm90_backward_tuning.h"
 #include "device/cuda_check.h"
 #include "device/tile_order.h"
@@ -27,10 +29,10 @@ struct BackwardLaunch {
   ResultParams result;
   bool q_sliced, kv_sliced;
 
-  BackwardLaunch(const AttentionBackwardCall& call, int head_dim)
+  BackwardLaunch(const AttentionBackwardCall& call, int head_dim, bool one_pass = false)
       : call(call),
         problem(call.forward.problem),
-        workspace(backward_workspace(problem)),
+        workspace(backward_workspace(problem, one_pass)),
         rows{kBackwardRowBlock, workspace.rows, place<float>(workspace.lse), place<float>(workspace.delta)},
         result(result_params(call.forward)) {
     const bool whole_panels = problem.head_dim == head_dim && problem.head_dim_v == head_dim;
@@ -40,6 +42,13 @@ struct BackwardLaunch {
   template <typename T>
   T* place(std::size_t offset) const {
     return reinterpret_cast<T*>(static_cast<char*>(call.forward.workspace.data) + offset);
+  }
+  QuerySums sums() const {
+    return {place<float>(workspace.sums), place<std::uint32_t>(workspace.sum_states),
+            place<SumRows>(workspace.sum_rows)};
+  }
+  SumsPlan sums_plan(int tile_keys, int cluster) const {
+    return {sequences_of(call.forward), rows, sums(), call.d_q, static_cast<int>(problem.head_dim), tile_keys, cluster};
   }
   cudaStream_t stream() const { return static_cast<cudaStream_t>(call.forward.stream); }
   int multiprocessors() const { return call.forward.device->multiprocessors; }
@@ -51,10 +60,10 @@ struct BackwardLaunch {
                          q_sliced);
   }
   /// Of K or V.
-  CUtensorMap key_map(const AttentionTensor& t, int head_dim, int rows) const {
+  CUtensorMap key_map(const AttentionTensor& t, int head_dim, int rows, bool sliced) const {
     return attention_map(t, problem.dtype == DType::bfloat16, problem.varlen_k ? 1 : problem.batch,
                          problem.varlen_k ? problem.total_k : problem.seqlen_k, problem.kv_heads, head_dim, rows,
-                         kv_sliced);
+                         sliced);
   }
   /// The order of a pass's tiles, `rows_per_tile` rows of `bits` each, of `units` heads a sequence (of Q, or of K and
   /// V).
@@ -90,13 +99,13 @@ struct BackwardLaunch {
     p.softcap = result.softcap;
     maps.q = query_map(call.forward.q, problem.head_dim, query_rows);
     maps.d_o = query_map(call.d_o, problem.head_dim_v, query_rows);
-    maps.k = key_map(call.forward.k, problem.head_dim, key_rows);
-    maps.v = key_map(call.forward.v, problem.head_dim_v, key_rows);
+    maps.k = key_map(call.forward.k, problem.head_dim, key_rows, kv_sliced);
+    maps.v = key_map(call.forward.v, problem.head_dim_v, key_rows, kv_sliced);
     maps.zeros = map_of_zeros(call.forward.q.data, problem.dtype == DType::bfloat16);
   }
 };
 
-/// d_k and d_v.
+/// d_k and d_v; with kOnePass also the sums of d_q.
 template <typename C>
 void launch_key_gradient(const BackwardLaunch& l) {
   static_assert(sizeof(KeyGradientStorage<C>) <= C::kSharedLimit, "the configuration must fit the shared memory");
@@ -108,9 +117,18 @@ void launch_key_gradient(const BackwardLaunch& l) {
   KeyTileOrder& order = p.order;
   static_cast<Sequences&>(order) = sequences_of(l.call.forward);
   order.kv_heads = static_cast<int>(l.problem.kv_heads);
-  order.n_tiles = (order.seqlen_k + C::kBlockN - 1) / C::kBlockN;
+  order.n_tiles = (order.seqlen_k + C::kTileKeys - 1) / C::kTileKeys;
   order.tiles = order.batch * order.kv_heads * order.n_tiles;
-  order.heads_at_once = std::min(kKeyHeadsAtOnce, l.problem.varlen_k ? order.kv_heads : order.batch * order.kv_heads);
+  const int heads = l.problem.varlen_k ? order.kv_heads : order.batch * order.kv_heads;
+  order.heads_at_once = std::min(kKeyHeadsAtOnce, heads);
+  order.heaviest_first = heaviest_last(l.problem);
+  if constexpr (C::kOnePass) {
+    const double sums = static_cast<double>(l.problem.group()) * order.seqlen_q * C::kHeadDim * sizeof(float);
+    const double fit = kSumsL2Share * static_cast<double>(l.call.forward.device->l2_bytes) / std::max(sums, 1.0);
+    order.heads_at_once = static_cast<int>(std::clamp(fit, 1.0, static_cast<double>(heads)));
+    p.one_pass = {l.sums(), l.call.d_q, l.call.forward.softmax_scale, static_cast<int>(l.problem.head_dim)};
+    if (C::kCluster > 1) maps.k_panel = l.key_map(l.call.forward.k, l.problem.head_dim, C::kBlockN, false);
+  }
   order.counter = l.place<std::int32_t>(l.workspace.key_counter);
   if constexpr (C::kSparse) {
     p.mask = l.call.forward.mask;
@@ -126,14 +144,33 @@ void launch_key_gradient(const BackwardLaunch& l) {
     std::swap(swapped.seqlen_q, swapped.seqlen_k);
     swapped.plan = order.plan;
     swapped.counter = order.counter;
-    plan_varlen(swapped, C::kBlockN, l.stream());
+    plan_varlen(swapped, C::kTileKeys, l.stream());
   }
   const auto kernel = key_gradient_kernel<C>;
   cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(KeyGradientStorage<C>)),
              "cudaFuncSetAttribute of sm90 attention backward");
-  const int ctas = std::min(order.tiles, l.multiprocessors());
-  kernel<<<ctas, C::kThreads, sizeof(KeyGradientStorage<C>), l.stream()>>>(maps, p);
-  cuda_check(cudaGetLastError(), "launch of sm90 attention backward (d_k, d_v)");
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {C::kCluster, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(C::kCluster * std::min(order.tiles, l.multiprocessors() / C::kCluster)));
+  config.blockDim = dim3(C::kThreads);
+  config.dynamicSmemBytes = sizeof(KeyGradientStorage<C>);
+  config.stream = l.stream();
+  config.attrs = &cluster;
+  config.numAttrs = C::kCluster > 1 ? 1 : 0;
+  cuda_check(cudaLaunchKernelEx(&config, kernel, maps, p), "launch of sm90 attention backward (d_k, d_v)");
+}
+
+/// d_q out of its sums.
+template <typename C>
+void launch_finish(const BackwardLaunch& l) {
+  const FinishParams p{sequences_of(l.call.forward),     l.rows,
+                       l.place<float>(l.workspace.sums), l.call.d_q,
+                       l.call.forward.softmax_scale,     static_cast<int>(l.problem.head_dim)};
+  const dim3 grid(static_cast<unsigned>(l.problem.heads * (l.rows.rows / 64)), (l.problem.head_dim + 63) / 64);
+  finish_query_gradient<typename C::Element, C::kPanels><<<grid, kFinishThreads, 0, l.stream()>>>(p);
+  cuda_check(cudaGetLastError(), "launch of sm90 attention backward (d_q)");
 }
 
 /// d_q.
@@ -170,6 +207,17 @@ void launch_query_gradient(const BackwardLaunch& l) {
   cuda_check(cudaGetLastError(), "launch of sm90 attention backward (d_q)");
 }
 
+/// Calls launch<Element, kCapped>().
+template <typename Launch>
+void by_dtype_and_cap(const AttentionBackwardCall& call, const Launch& launch) {
+  const bool capped = call.forward.problem.softcap > 0.0f;
+  if (call.forward.problem.dtype == DType::float16) {
+    capped ? launch.template operator()<__half, true>() : launch.template operator()<__half, false>();
+  } else {
+    capped ? launch.template operator()<__nv_bfloat16, true>() : launch.template operator()<__nv_bfloat16, false>();
+  }
+}
+
 /// Statistics of the rows, then both passes.
 template <typename KeyConfig, typename QueryConfig>
 void launch_passes(const AttentionBackwardCall& call) {
@@ -179,26 +227,42 @@ void launch_passes(const AttentionBackwardCall& call) {
   PrepareBackward prepare;
   prepare.rows = l.rows;
   prepare.zeros = l.place<char>(l.workspace.key_counter);
-  prepare.zero_bytes = l.workspace.zero_bytes;
+  prepare.zero_bytes = l.workspace.counter_bytes;
   prepare_backward(call, prepare);
   if (call.d_k.data != nullptr || call.d_v.data != nullptr) launch_key_gradient<KeyConfig>(l);
   if (call.d_q.data != nullptr) launch_query_gradient<QueryConfig>(l);
+}
+
+/// Statistics of the rows, then one pass.
+template <typename C>
+void launch_one_pass(const AttentionBackwardCall& call) {
+  const BackwardLaunch l(call, C::kHeadDim, true);
+  PrepareBackward prepare;
+  prepare.rows = l.rows;
+  prepare.zeros = l.place<char>(l.workspace.key_counter);
+  prepare.zero_bytes = l.workspace.counter_bytes + (C::kCounted ? 0 : l.workspace.sum_bytes);  // side by side
+  prepare_backward(call, prepare);
+  if constexpr (C::kCounted) plan_sums(l.sums_plan(C::kTileKeys, C::kCluster), l.stream());
+  launch_key_gradient<C>(l);
+  if constexpr (!C::kCounted) launch_finish<C>(l);
+}
+
+/// By dtype and softcap. @tparam kCluster CTAs of a cluster, kHalves times 64 keys a warpgroup.
+template <int kHeadDim, int kCluster, int kHalves, bool kSparse>
+void launch_one_pass_backward(const AttentionBackwardCall& call) {
+  by_dtype_and_cap(call, [&]<typename Element, bool kCapped>() {
+    launch_one_pass<KeyGradientConfig<Element, kHeadDim, 64, kCapped, kSparse, true, kCluster, kHalves>>(call);
+  });
 }
 
 /// By dtype and softcap. @tparam kBlockM queries of a block of the pass over keys, kBlockN keys of a block of the pass
 /// over queries. @tparam kSparse with a block-sparse mask.
 template <int kHeadDim, int kBlockM, int kBlockN, int kStages, bool kSparse>
 void launch_backward(const AttentionBackwardCall& call) {
-  const auto launch = [&]<typename Element, bool kCapped>() {
+  by_dtype_and_cap(call, [&]<typename Element, bool kCapped>() {
     launch_passes<KeyGradientConfig<Element, kHeadDim, kBlockM, kCapped, kSparse>,
                   QueryGradientConfig<Element, kHeadDim, kBlockN, kStages, kCapped, kSparse>>(call);
-  };
-  const bool capped = call.forward.problem.softcap > 0.0f;
-  if (call.forward.problem.dtype == DType::float16) {
-    capped ? launch.template operator()<__half, true>() : launch.template operator()<__half, false>();
-  } else {
-    capped ? launch.template operator()<__nv_bfloat16, true>() : launch.template operator()<__nv_bfloat16, false>();
-  }
+  });
 }
 
 }  // namespace triage::attention::sm90

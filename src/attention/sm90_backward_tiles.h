@@ -1,7 +1,7 @@
 // The backward's tiles, kBlockN keys of one KV head each, and the order of work on them.
 //
-// Tiles come in ascending order of their keys: with a causal mask, the first keys have the most queries, and what is
-// heavy comes first.
+// Where the first keys have the most queries (causal masks), tiles come in ascending order of their keys: what is heavy
+// comes first.
 #pragma once
 
 #include <cstdint>
@@ -26,10 +26,11 @@ static_assert(sizeof(KeyTile) == 4 * KeyTile::kWords, "read word by word");
 
 struct KeyTileOrder : Sequences {
   int kv_heads;
-  int n_tiles;        ///< tiles of a head (of the longest sequence, if they vary)
-  int tiles;          ///< in all (unused if lengths of keys vary)
-  int heads_at_once;  ///< KV heads whose tiles take turns
-  VarlenPlan plan;    ///< with cu_seqlens_k
+  int n_tiles;          ///< tiles of a head (of the longest sequence, if they vary)
+  int tiles;            ///< in all (unused if lengths of keys vary)
+  int heads_at_once;    ///< KV heads whose tiles take turns, see place_tile (sequences.h)
+  bool heaviest_first;  ///< the first keys have the most queries
+  VarlenPlan plan;      ///< with cu_seqlens_k
   std::int32_t* counter;
 };
 
@@ -96,10 +97,9 @@ __device__ __forceinline__ bool find_key_tile(const KeyTileOrder& o, int index, 
     tiles = first[low + 1] - first[low];
     index -= first[low] * heads;
   }
-  const int group = index / (o.heads_at_once * tiles);
-  const int rest = index - group * o.heads_at_once * tiles;
-  const int size = min(o.heads_at_once, heads - group * o.heads_at_once), n = rest / size;
-  const int head = group * o.heads_at_once + rest % size;
+  int head, n;
+  place_tile(index, heads, tiles, o.heads_at_once, o.heaviest_first, head, n);
+  if (o.heaviest_first) n = tiles - 1 - n;  // there it is the last queries that have the most keys
   describe_key_tile<kBlockM, kBlockN>(o, sequence >= 0 ? sequence : head / o.kv_heads,
                                       sequence >= 0 ? head : head % o.kv_heads, n, tile);
   return true;

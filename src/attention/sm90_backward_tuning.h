@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "attention/backward_rows.h"
+#include "attention/sm90_backward_sums.h"
 #include "registry/attention_kernel.h"
 
 namespace triage::attention::sm90 {
@@ -12,6 +13,9 @@ namespace triage::attention::sm90 {
 constexpr int kKeyHeadsAtOnce = 8;
 /// Of L2, for the keys and values of the heads whose queries are at work at once.
 constexpr double kBackwardL2Share = 0.65;
+/// Of L2, for the sums of d_q (one pass) of the KV heads whose tiles take turns: additions to what has left it wait for
+/// HBM.
+constexpr double kSumsL2Share = 0.35;
 /// Statistics of query rows are padded to this many; a multiple of every block of queries below.
 constexpr int kBackwardRowBlock = 128;
 
@@ -29,6 +33,9 @@ inline int backward_head_dim(const AttentionProblem& problem) {
 // |---------|----------|-------------|-------------|-------------------|---------------------------------------------|
 // | d_k d_v | 64       | 128 keys    | 128 queries | 32+32 + 64+64     | less of K and V to read off shared memory   |
 // | d_k d_v | 128      | 128 keys    | 64 queries  | 64+64 + 32+32     | 128 queries would not fit                   |
+// | all     | 64       | 256 keys    | 64 queries  | 64+64 + 32+32     | twice the keys: half the additions to d_q   |
+// | all     | 128      | 2x 128 keys | 64 queries  | 64+64 + 32+32     | two CTAs side by side: as above             |
+// | all, sparse | both | 128 keys    | 64 queries  | 64+64 + 32+32     | two rows of bits                            |
 // | d_q     | 64       | 192 queries | 128 keys    | 32 + 64 (S or dP) | as above                                    |
 // | d_q     | 128      | 192 queries | 64 keys     | 64 + 32 (S or dP) | three groups hide each other's exponentials |
 //
@@ -38,13 +45,15 @@ inline int backward_head_dim(const AttentionProblem& problem) {
 struct BackwardWorkspace {
   std::int64_t rows;                       ///< padded rows of a head
   std::size_t key_counter, query_counter;  ///< of tiles, each alone in its cache lines: zeroed
-  std::size_t zero_bytes;                  ///< of both
+  std::size_t counter_bytes;               ///< of both
   std::size_t lse, delta, key_plan, query_plan;
   std::size_t key_order, query_order;  ///< of block-sparse tiles
+  std::size_t sums, sum_bytes;         ///< one pass, see sm90_backward_sums.h; right behind the counters
+  std::size_t sum_states, sum_rows;    ///< one pass
   std::size_t bytes;
 };
 
-inline BackwardWorkspace backward_workspace(const AttentionProblem& problem) {
+inline BackwardWorkspace backward_workspace(const AttentionProblem& problem, bool one_pass = false) {
   BackwardWorkspace w{};
   const auto take = [&](std::size_t bytes) {
     const std::size_t start = w.bytes;
@@ -56,7 +65,14 @@ inline BackwardWorkspace backward_workspace(const AttentionProblem& problem) {
   const std::size_t plan_bytes = (2 * static_cast<std::size_t>(problem.batch) + 1) * sizeof(std::int32_t);
   w.key_counter = take(256);
   w.query_counter = take(256);
-  w.zero_bytes = w.bytes;
+  w.counter_bytes = w.bytes;
+  const auto take_sums = [&](std::size_t bytes_of_row, std::size_t bytes_of_block) {
+    return take(one_pass ? row_bytes / 4 * bytes_of_row + row_bytes / 4 / kSumRows * bytes_of_block : 0);
+  };
+  w.sums = take_sums(static_cast<std::size_t>(backward_head_dim(problem)) * sizeof(float), 0);
+  w.sum_bytes = w.bytes - w.sums;
+  w.sum_states = take_sums(0, 2 * sizeof(std::uint32_t));
+  w.sum_rows = take_sums(0, sizeof(SumRows));
   w.lse = take(row_bytes);
   w.delta = take(row_bytes);
   w.key_plan = take(problem.varlen_k ? plan_bytes : 0);
