@@ -11,15 +11,20 @@ from ._library import InvalidArgumentError
 from ._pattern import BlockPattern, adapter_of, sparse_operand
 
 
+_tensor, _tensor_functions = (), None  # torch.Tensor and the module for it, once one has been seen
+
+
 def _torch_functions_for(value):
     """The module _torch_functions if `value` is a tensor of PyTorch, else None."""
+    global _tensor, _tensor_functions
+    if isinstance(value, _tensor):
+        return _tensor_functions
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(value, torch.Tensor):
         return None
-    module = sys.modules.get("triage_kernels._torch_functions")
-    if module is None:
-        from . import _torch_functions as module
-    return module
+    from . import _torch_functions
+    _tensor, _tensor_functions = torch.Tensor, _torch_functions
+    return _torch_functions
 
 
 def sparse_linear(x, w, bias=None, *, activation="none"):
@@ -110,7 +115,7 @@ def attention(q, k, v, *, causal=False, softmax_scale=None, window=(-1, -1), sof
         window_left, window_right = window
     except (TypeError, ValueError):
         raise InvalidArgumentError(f"window is {window!r}, accepted: (left, right), -1 for no limit") from None
-    scale = _softmax_scale(softmax_scale)
+    scale = 0.0 if softmax_scale is None else _positive_scale(softmax_scale)
     settings = (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, scale, causal,
                 window_left, window_right, softcap, num_splits, deterministic)
     torch_functions = _torch_functions_for(q)
@@ -169,9 +174,7 @@ def block_sparse_attention(q, k, v, pattern, *, causal=False, softmax_scale=None
                      max_seqlen_k=max_seqlen_k, deterministic=deterministic, return_lse=return_lse, pattern=pattern)
 
 
-def _softmax_scale(softmax_scale):
-    if softmax_scale is None:
-        return 0.0
+def _positive_scale(softmax_scale):
     if not isinstance(softmax_scale, numbers.Real) or not softmax_scale > 0:
         raise InvalidArgumentError(f"softmax_scale is {softmax_scale}, accepted: a positive number, or None for "
                                    "1/sqrt(head_dim)")

@@ -12,6 +12,7 @@ from ._pattern import BlockPattern, sparse_operand
 _ops = torch.ops.triage
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _compiling = torch.compiler.is_compiling
+_look_for_meta = arrays._exchange_api is None
 _modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
 _transforms = getattr(torch._C._functorch, "peek_interpreter_stack", lambda: None)
@@ -23,20 +24,23 @@ if _any_autocast is None:
 
 
 def _direct(*tensors):
-    """Whether a call on these needs nothing of PyTorch's dispatcher."""
+    """Whether a call on these needs nothing of PyTorch's dispatcher. (It does if one is meta: where PyTorch's own function
+    reads tensors, the direct call fails then, and `_explained` says None.)"""
     if _compiling() or _modes() or _function_modes() or _any_autocast() or _transforms() is not None:
         return False
     gradients = torch.is_grad_enabled()
     for tensor in tensors:
-        if tensor is not None and (type(tensor) not in _PLAIN or gradients and tensor.requires_grad or tensor.is_meta or
-                                   tensor.is_neg()):
+        if tensor is not None and (type(tensor) not in _PLAIN or gradients and tensor.requires_grad or tensor.is_neg() or
+                                   _look_for_meta and tensor.is_meta):
             return False
     return True
 
 
 def _explained(error, **tensors):
     """What to raise for an error of PyTorch's in a direct call: a sentence, if one of the tensors is of a kind that has
-    no memory to be read."""
+    no memory to be read; None if one is meta: then the operators serve."""
+    if any(tensor is not None and tensor.is_meta for tensor in tensors.values()):
+        return None
     for name, tensor in tensors.items():
         if tensor is None:
             continue
@@ -67,7 +71,9 @@ def sparse_linear(x, w, bias, activation):
         try:
             return ops.run_sparse_linear(pattern, x, values, bias, activation)
         except (RuntimeError, KeyError) as error:
-            raise _explained(error, x=x, values=values, bias=bias)
+            explained = _explained(error, x=x, values=values, bias=bias)
+        if explained is not None:
+            raise explained
     _same_columns("x", x, pattern, -1, "[..., in]")
     return _ops.sparse_linear(x, values, bias, pattern.crow_indices, pattern.col_indices, pattern.shape[0], activation)
 
@@ -88,7 +94,9 @@ def attention(q, k, v, settings, pattern, want_lse):
         try:
             return ops.run_attention(q, k, v, settings, pattern, want_lse)
         except (RuntimeError, KeyError) as error:
-            raise _explained(error, q=q, k=k, v=v, sinks=settings[4])
+            explained = _explained(error, q=q, k=k, v=v, sinks=settings[4])
+        if explained is not None:
+            raise explained
     (cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, sinks, max_seqlen_q, max_seqlen_k, softmax_scale, causal,
      window_left, window_right, softcap, num_splits, deterministic) = settings
     check_attention_dimensions(q, k, v, cu_seqlens_q is not None, cu_seqlens_k is not None)

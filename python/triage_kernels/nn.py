@@ -87,7 +87,7 @@ class BlockSparseLinear(nn.Module):
     def forward(self, x):
         if not torch.compiler.is_compiling():  # past nn.Module's slow attributes
             values, bias = self._parameters.get("values"), self._parameters.get("bias")
-            if values is not None and _direct(x, values, bias):
+            if values is not None and _direct(x, values, bias) and not x.is_meta:
                 return run_sparse_linear(self.pattern, x, values, bias, "none")
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise InvalidArgumentError(f"x has the shape {list(x.shape)}, accepted: [..., {self.in_features}]")

@@ -111,6 +111,15 @@ def test_errors_of_attention_name_the_argument_both_ways(way):
         tk.attention(q, q, q, window=(3, "x"))
 
 
+def test_meta_tensors_have_shapes_alone(way):
+    q = torch.zeros(1, 4, 2, 16, device="meta")
+    o, lse = tk.attention(q, q, q, return_lse=True)
+    assert o.is_meta and o.shape == q.shape and lse.is_meta and lse.shape == (1, 2, 4)
+    pattern = tk.BlockPattern.from_mask(torch.ones(2, 2, dtype=torch.bool), 32)
+    y = tk.sparse_linear(torch.zeros(3, 64, device="meta"), (torch.zeros(4, 32, 32, device="meta"), pattern))
+    assert y.is_meta and y.shape == (3, 64)
+
+
 def test_lazily_negated_tensors_are_what_they_show():
     x = torch.randn(8, 64, dtype=torch.float32)
     pattern = tk.BlockPattern.from_mask(torch.ones(2, 2, dtype=torch.bool), 32)
